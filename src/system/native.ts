@@ -1,0 +1,215 @@
+/**
+ * The typed face of the addon in `native/`: system calls that Node lacks, without policy.
+ *
+ * Conventions. A call returns 0, a descriptor or a count on success and a NEGATIVE errno on failure;
+ * calls with another result return that or a negative errno. Nothing throws but a wrong argument
+ * type. `dirfd` is a directory descriptor (O_PATH will do) or AT_FDCWD. A `name` is used exactly as
+ * given: callers that must not follow symlinks pass one component, or go through `openat2` with
+ * RESOLVE_* flags. Offsets and sizes are numbers, exact up to 2^53.
+ */
+
+import type { ByteString } from "./bytes.js";
+
+/** Slots of the Float64Array that `statx` fills. */
+export const STAT_INO = 0;
+export const STAT_MODE = 1;
+export const STAT_NLINK = 2;
+export const STAT_UID = 3;
+export const STAT_GID = 4;
+/** new_encode_dev form, as struct fuse_attr's rdev. */
+export const STAT_RDEV = 5;
+export const STAT_SIZE = 6;
+/** 512-byte units. */
+export const STAT_BLOCKS = 7;
+export const STAT_BLKSIZE = 8;
+export const STAT_ATIME_SEC = 9;
+export const STAT_ATIME_NSEC = 10;
+export const STAT_MTIME_SEC = 11;
+export const STAT_MTIME_NSEC = 12;
+export const STAT_CTIME_SEC = 13;
+export const STAT_CTIME_NSEC = 14;
+/** new_encode_dev form of the device that holds the file. */
+export const STAT_DEV = 15;
+export const STAT_BTIME_SEC = 16;
+export const STAT_BTIME_NSEC = 17;
+/** Mount ID (STATX_MNT_ID), to tell mount points apart. */
+export const STAT_MNT_ID = 18;
+/** Length of a stat record. */
+export const STAT_SLOTS = 20;
+
+/** What `readDirectory` returns: parallel arrays, "." and ".." left out, in the disk's order. */
+export interface DirectoryListing {
+  readonly names: ByteString[];
+  /** DT_* of each name (DT_UNKNOWN already resolved). */
+  readonly types: Uint8Array;
+}
+
+/** What `scanDirectory` returns: a listing with everything an index or a diff needs of each entry. */
+export interface DirectoryScan {
+  readonly names: ByteString[];
+  /** STAT_SLOTS numbers per entry. */
+  readonly stats: Float64Array;
+  /** Symlink targets; undefined for other types. */
+  readonly targets: (ByteString | undefined)[];
+  /** Extended attributes as [name, value] pairs; undefined when there are none. */
+  readonly xattrs: ([ByteString, Buffer][] | undefined)[];
+}
+
+/** statfs(2): blocks, bfree, bavail, files, ffree, bsize, namelen, frsize, f_type. */
+export type StatfsResult = readonly number[];
+
+/** System calls. See the file comment for the conventions. */
+export interface Syscalls {
+  open(path: ByteString, flags: number, mode: number): number;
+  openat(dirfd: number, name: ByteString, flags: number, mode: number): number;
+  openat2(dirfd: number, path: ByteString, flags: number, mode: number, resolve: number): number;
+  close(fd: number): number;
+  /** With name "" and AT_EMPTY_PATH in `flags`, the descriptor itself. Fills STAT_SLOTS numbers. */
+  statx(dirfd: number, name: ByteString, flags: number, out: Float64Array): number;
+  readlinkat(dirfd: number, name: ByteString): ByteString | number;
+  symlinkat(target: ByteString, dirfd: number, name: ByteString): number;
+  mkdirat(dirfd: number, name: ByteString, mode: number): number;
+  /** `rdev` in new_encode_dev form. */
+  mknodat(dirfd: number, name: ByteString, mode: number, rdev: number): number;
+  linkat(
+    oldDirfd: number,
+    oldName: ByteString,
+    newDirfd: number,
+    newName: ByteString,
+    flags: number,
+  ): number;
+  unlinkat(dirfd: number, name: ByteString, flags: number): number;
+  renameat2(
+    oldDirfd: number,
+    oldName: ByteString,
+    newDirfd: number,
+    newName: ByteString,
+    flags: number,
+  ): number;
+  fchmod(fd: number, mode: number): number;
+  /** Never called on a symlink; follows none (fails ENOTSUP on one). Works on any other type without opening it. */
+  fchmodat(dirfd: number, name: ByteString, mode: number): number;
+  /** With name "" and AT_EMPTY_PATH, the descriptor itself. uid or gid -1 leaves it alone. */
+  fchownat(dirfd: number, name: ByteString, uid: number, gid: number, flags: number): number;
+  /** nsec may be UTIME_NOW or UTIME_OMIT. With name "" and AT_EMPTY_PATH, the descriptor itself. */
+  utimensat(
+    dirfd: number,
+    name: ByteString,
+    atimeSec: number,
+    atimeNsec: number,
+    mtimeSec: number,
+    mtimeNsec: number,
+    flags: number,
+  ): number;
+  ftruncate(fd: number, size: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  lseek(fd: number, offset: number, whence: number): number;
+  pread(fd: number, target: Buffer, targetStart: number, length: number, offset: number): number;
+  pwrite(fd: number, data: Buffer, start: number, length: number, offset: number): number;
+  /** Reads from a pipe or socket (blocking as the descriptor is). */
+  read(fd: number, target: Buffer, targetStart: number, length: number): number;
+  copyFileRange(
+    fromFd: number,
+    fromOffset: number,
+    toFd: number,
+    toOffset: number,
+    length: number,
+  ): number;
+  /** FICLONE; -EOPNOTSUPP, -EXDEV or -EINVAL where the disk cannot. */
+  ficlone(toFd: number, fromFd: number): number;
+  fsync(fd: number): number;
+  fdatasync(fd: number): number;
+  syncfs(fd: number): number;
+  /** fsync, fdatasync or syncfs on the thread pool, for callers that must not block. */
+  syncAsync(kind: "fsync" | "fdatasync" | "syncfs", fd: number): Promise<number>;
+  fstatfs(fd: number): StatfsResult | number;
+  umask(mask: number): number;
+  /** Takes (exclusive, non-blocking) or drops a flock(2) lock: LOCK_* in `operation`. */
+  flock(fd: number, operation: number): number;
+
+  // Extended attributes, never through a symlink. With name "", the descriptor's own (O_PATH works).
+  getxattrat(dirfd: number, name: ByteString, attribute: ByteString): Buffer | number;
+  setxattrat(
+    dirfd: number,
+    name: ByteString,
+    attribute: ByteString,
+    value: Buffer,
+    flags: number,
+  ): number;
+  /** Attribute names, each followed by NUL, as the system call gives them. */
+  listxattrat(dirfd: number, name: ByteString): Buffer | number;
+  removexattrat(dirfd: number, name: ByteString, attribute: ByteString): number;
+
+  readDirectory(fd: number): DirectoryListing | number;
+  /** One call for a whole directory: names, stat, symlink targets and xattrs. */
+  scanDirectory(fd: number): DirectoryScan | number;
+
+  mount(
+    source: ByteString,
+    target: ByteString,
+    type: ByteString,
+    flags: number,
+    data: ByteString,
+  ): number;
+  umount2(target: ByteString, flags: number): number;
+  /** mkfifo + no more: a name_to_handle_at handle as {type, handle}. */
+  nameToHandleAt(
+    dirfd: number,
+    name: ByteString,
+    flags: number,
+  ): { type: number; handle: Buffer; mountId: number } | number;
+  /** "ENOENT" for 2 (or -2); "E?17" style for numbers the C library does not name. */
+  errnoName(errno: number): string;
+  /** strerror(3). */
+  errnoText(errno: number): string;
+}
+
+/** One /dev/fuse connection; owns its descriptor. Made by `FuseNative.mount` or `fromDescriptor`. */
+export interface FuseChannel {
+  readonly fd: number;
+  /** Reads one request into `target`: its length, or -EAGAIN (none waits), -ENODEV (unmounted), -EINTR … */
+  receive(target: Buffer): number;
+  /** writev(2) of the first `headerLength` bytes of `head` and of `body[bodyStart, +bodyLength)` (may be absent). */
+  send(
+    head: Buffer,
+    headLength: number,
+    body: Buffer | undefined,
+    bodyStart: number,
+    bodyLength: number,
+  ): number;
+  /** Calls `onReadable` on this thread's event loop whenever requests wait. */
+  start(onReadable: () => void): void;
+  /** Stops polling; the connection stays. */
+  stop(): void;
+  /** FUSE_DEV_IOC_BACKING_OPEN: a backing id, or a negative errno. */
+  backingOpen(fd: number): number;
+  backingClose(id: number): number;
+  /** A second descriptor for the same connection (FUSE_DEV_IOC_CLONE). */
+  clone(): FuseChannel | number;
+  /** Stops polling and closes the descriptor; the kernel aborts the connection with the last one. Idempotent. */
+  close(): void;
+}
+
+/** Making /dev/fuse connections. */
+export interface FuseNative {
+  /**
+   * Mounts a FUSE file system on `target` with mount(2) (root). `options` are added to
+   * fd=,rootmode=,user_id=,group_id=. Returns a channel or a negative errno.
+   */
+  mountDirect(
+    target: ByteString,
+    source: ByteString,
+    flags: number,
+    options: ByteString,
+  ): FuseChannel | number;
+  /** The same through fusermount3 (no root): its options as for -o. Negative errno, or its stderr text. */
+  mountThroughHelper(target: ByteString, options: ByteString): FuseChannel | number | string;
+  /** Takes over a descriptor (from a supervisor). */
+  fromDescriptor(fd: number): FuseChannel;
+}
+
+/** All that the addon exports. */
+export interface NativeAddon {
+  readonly syscalls: Syscalls;
+  readonly fuse: FuseNative;
+}
