@@ -1,0 +1,11 @@
+/**
+ * The npm library: a typed client of the varve daemon, its messages and its errors.
+ *
+ *     const varve = VarveClient.connect({ socket: "/run/varve/varve.sock" });
+ *     const { images } = await varve.listImages();
+ */
+
+export * from "../services/gen/varve/v1/varve_pb.js";
+export * from "../system/errors.js";
+export { VarveClient } from "./client.js";
+export type { CallOptions } from "./transport.js";
