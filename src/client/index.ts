@@ -7,5 +7,7 @@
 
 export * from "../services/gen/varve/v1/varve_pb.js";
 export * from "../system/errors.js";
+export { type AutostartOptions, type AutostartResult, ensureDaemon } from "./autostart.js";
 export { VarveClient } from "./client.js";
+export { type EndpointFlags, resolveSocket } from "./endpoint.js";
 export type { CallOptions } from "./transport.js";

@@ -1,0 +1,159 @@
+/** Finding the daemon that a command means, and starting it when none runs. */
+
+import { spawn } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { UnavailableError } from "../system/errors.js";
+
+/** Which daemon to start. Unset paths are left to the daemon's own configuration. */
+export interface AutostartOptions {
+  /** Where the daemon must answer. */
+  readonly socket: string;
+  readonly root?: string | undefined;
+  readonly state?: string | undefined;
+  readonly config?: string | undefined;
+  readonly logLevel?: string | undefined;
+  /** Directory of the log file; `state` when unset, else the socket's directory. */
+  readonly logDirectory?: string | undefined;
+  /** How long to wait for its answer; 20 s when unset. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** What `ensureDaemon` did. */
+export interface AutostartResult {
+  /** False when a daemon was already there. */
+  readonly started: boolean;
+  /** The log of a daemon that was started. */
+  readonly logPath?: string;
+}
+
+const DEFAULT_TIMEOUT_MS = 20_000;
+const LOG_TAIL_BYTES = 2048;
+
+/**
+ * Returns when a daemon accepts connections at `socket`; starts one, detached, when none does.
+ *
+ * Two callers at once are fine: the daemon's lock lets one live, and both wait for its socket.
+ *
+ * @throws UnavailableError the daemon ended or did not answer in time; the message has its last lines
+ */
+export async function ensureDaemon(options: AutostartOptions): Promise<AutostartResult> {
+  if (await isListening(options.socket)) return { started: false };
+  const directory = options.logDirectory ?? options.state ?? path.dirname(options.socket);
+  mkdirSync(directory, { recursive: true, mode: 0o711 });
+  const logPath = path.join(directory, "daemon.log");
+  const logStart = sizeOf(logPath);
+  const daemon = startDaemon(options, logPath);
+  const deadline = Date.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+  for (let pauseMs = 10; Date.now() < deadline; pauseMs = Math.min(pauseMs * 1.5, 200)) {
+    await sleep(pauseMs);
+    if (await isListening(options.socket)) return { started: true, logPath };
+    // Ours may have lost the race for the lock: then the winner's socket appears shortly.
+    if (daemon.exitCode !== null && daemon.exitCode !== LOCKED_EXIT_CODE) {
+      throw notStarted(options.socket, `it ended with code ${daemon.exitCode}`, logPath, logStart);
+    }
+    if (daemon.signalCode !== null) {
+      throw notStarted(options.socket, `${daemon.signalCode} ended it`, logPath, logStart);
+    }
+  }
+  throw notStarted(options.socket, "it does not answer", logPath, logStart);
+}
+
+/** The daemon's exit code when another one has its directories (EX_TEMPFAIL of sysexits.h). */
+export const LOCKED_EXIT_CODE = 75;
+
+/** True when something accepts connections on the Unix socket. */
+export function isListening(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ path: socketPath });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+// From src/client, dist/client, a bundle in dist, and a bundle beside it.
+const ENTRY_CANDIDATES = [
+  "../../dist/daemon/main.js",
+  "../daemon/main.js",
+  "./daemon/main.js",
+  "../dist/daemon/main.js",
+];
+
+/**
+ * The daemon's compiled entry point.
+ *
+ * @throws UnavailableError this checkout is not built
+ */
+export function daemonEntry(): string {
+  const found = ENTRY_CANDIDATES.map((url) => fileURLToPath(new URL(url, import.meta.url))).find(
+    (file) => existsSync(file),
+  );
+  if (found !== undefined) return found;
+  throw new UnavailableError('start a daemon: dist/daemon/main.js is missing; run "npm run build"');
+}
+
+function startDaemon(options: AutostartOptions, logPath: string) {
+  const flags: [string, string | undefined][] = [
+    ["--socket", options.socket],
+    ["--root", options.root],
+    ["--state", options.state],
+    ["--config", options.config],
+    ["--log-level", options.logLevel],
+  ];
+  const given = flags.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]));
+  const log = openSync(logPath, "a", 0o600);
+  try {
+    const daemon = spawn(process.execPath, [daemonEntry(), ...given], {
+      detached: true,
+      stdio: ["ignore", "ignore", log],
+      // Not the caller's directory, which it would keep from being unmounted or removed.
+      cwd: "/",
+    });
+    daemon.on("error", () => undefined);
+    daemon.unref();
+    return daemon;
+  } finally {
+    closeSync(log);
+  }
+}
+
+function notStarted(socket: string, reason: string, logPath: string, logStart: number) {
+  const tail = readTail(logPath, logStart);
+  const lines = tail === "" ? "" : `; its last words:\n${tail}`;
+  return new UnavailableError(`start a daemon at ${socket}: ${reason} (log: ${logPath})${lines}`);
+}
+
+function sizeOf(file: string): number {
+  return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** The end of what this start wrote. */
+function readTail(file: string, start: number): string {
+  const size = sizeOf(file);
+  const from = Math.max(start, size - LOG_TAIL_BYTES);
+  const buffer = Buffer.alloc(Math.max(0, size - from));
+  const fd = openSync(file, "r");
+  try {
+    readSync(fd, buffer, 0, buffer.length, from);
+  } finally {
+    closeSync(fd);
+  }
+  return buffer.toString("utf8").trimEnd().split("\n").slice(-8).map(messageOf).join("\n");
+}
+
+/** The text of a JSON log line; other lines as they are. */
+function messageOf(line: string): string {
+  try {
+    const record = JSON.parse(line) as { msg?: unknown };
+    if (typeof record.msg === "string") return record.msg;
+  } catch {
+    // A stack trace or a line of Node's own.
+  }
+  return line;
+}

@@ -1,0 +1,228 @@
+/**
+ * The daemon's configuration: flags, then environment variables, then a TOML file, then defaults.
+ *
+ * One table (SETTINGS) names every setting in its three spellings, so that none can be forgotten in
+ * one of them.
+ */
+
+import { readFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { parse as parseToml, TomlError } from "smol-toml";
+import * as v from "valibot";
+import { InvalidArgumentError, NotFoundError } from "../system/errors.js";
+import {
+  defaultConfigPath,
+  defaultRoot,
+  defaultState,
+  type Environment,
+  socketIn,
+} from "./default-paths.js";
+
+/** Everything that can be configured. Paths are absolute. */
+export interface DaemonConfig {
+  /** Images, snapshots and what was written in views; must be on a disk. */
+  readonly root: string;
+  /** The socket, the pid file and default mount targets; may be on tmpfs. */
+  readonly state: string;
+  /** Path of the gRPC socket. */
+  readonly socket: string;
+  /** trace | debug | info | warn | error | fatal | silent */
+  readonly logLevel: string;
+  /** On shutdown leave mounts in place (dead until the next daemon mounts them again). */
+  readonly keepMounts: boolean;
+  /** At start mount again what was mounted when the last daemon ended. */
+  readonly restoreViews: boolean;
+  /** Worker threads that serve FUSE mounts. */
+  readonly fuseWorkers: number;
+  /** Worker threads that unpack layers, hence layers unpacked side by side. */
+  readonly unpackWorkers: number;
+}
+
+/** Command-line flags, as given; undefined ones were not. */
+export interface ConfigFlags {
+  /** Path of the TOML file; naming it makes its absence an error. */
+  readonly config?: string | undefined;
+  readonly root?: string | undefined;
+  readonly state?: string | undefined;
+  readonly socket?: string | undefined;
+  readonly logLevel?: string | undefined;
+  readonly keepMounts?: boolean | undefined;
+  readonly restoreViews?: boolean | undefined;
+  readonly fuseWorkers?: number | undefined;
+  readonly unpackWorkers?: number | undefined;
+}
+
+const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+// More threads than this only cost memory: each holds a V8 heap.
+const MAX_WORKERS = 64;
+
+const text = v.pipe(v.string(), v.nonEmpty("must not be empty"));
+const workers = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORKERS));
+const SETTINGS = {
+  root: text,
+  state: text,
+  socket: text,
+  logLevel: v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(", ")}`),
+  keepMounts: v.boolean("must be true or false"),
+  restoreViews: v.boolean("must be true or false"),
+  fuseWorkers: workers,
+  unpackWorkers: workers,
+} as const;
+
+type Key = keyof typeof SETTINGS;
+type Values = { -readonly [K in Key]?: DaemonConfig[K] };
+const KEYS = Object.keys(SETTINGS) as Key[];
+
+/** logLevel → log_level, the spelling in the TOML file. */
+function fileKey(key: Key): string {
+  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** logLevel → VARVE_LOG_LEVEL. */
+function variableName(key: Key): string {
+  return `VARVE_${fileKey(key).toUpperCase()}`;
+}
+
+/**
+ * The configuration in force.
+ *
+ * @throws InvalidArgumentError an unknown key or a bad value, naming where it stands
+ * @throws NotFoundError the file that `--config` or VARVE_CONFIG names is missing
+ */
+export function loadConfig(
+  flags: ConfigFlags,
+  environment: Environment = process.env,
+): DaemonConfig {
+  const named = flags.config ?? (environment.VARVE_CONFIG || undefined);
+  const merged: Values = {
+    ...readConfigFile(named ?? defaultConfigPath(environment), named !== undefined),
+    ...fromEnvironment(environment),
+    ...fromFlags(flags),
+  };
+  return complete(merged, environment);
+}
+
+function fromFlags(flags: ConfigFlags): Values {
+  const given: Record<string, unknown> = {};
+  for (const key of KEYS) {
+    if (flags[key] !== undefined) given[key] = check(key, flags[key], `--${dashed(key)}`);
+  }
+  return given as Values;
+}
+
+function dashed(key: Key): string {
+  return fileKey(key).replaceAll("_", "-");
+}
+
+function fromEnvironment(environment: Environment): Values {
+  const given: Record<string, unknown> = {};
+  for (const key of KEYS) {
+    const name = variableName(key);
+    const value = environment[name];
+    // An empty variable is how shells and unit files unset one.
+    if (value === undefined || value === "") continue;
+    given[key] = check(key, fromText(key, value), `environment variable ${name}`);
+  }
+  return given as Values;
+}
+
+/** The typed value of a variable's text; what does not parse is left for the schema to refuse. */
+function fromText(key: Key, value: string): unknown {
+  const schema = SETTINGS[key];
+  if (schema === workers) return /^[0-9]+$/.test(value) ? Number(value) : value;
+  if (key === "keepMounts" || key === "restoreViews") {
+    if (/^(1|true|yes|on)$/i.test(value)) return true;
+    if (/^(0|false|no|off)$/i.test(value)) return false;
+  }
+  return value;
+}
+
+function check(key: Key, value: unknown, where: string): unknown {
+  const result = v.safeParse(SETTINGS[key], value);
+  if (result.success) return result.output;
+  throw new InvalidArgumentError(
+    `configuration: ${where} = ${JSON.stringify(value)}: ${result.issues[0].message}`,
+  );
+}
+
+/** The settings of a TOML file; none when it is missing and nobody asked for it by name. */
+function readConfigFile(file: string, isRequired: boolean): Values {
+  let source: string;
+  try {
+    source = readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") {
+      if (!isRequired) return {};
+      throw new NotFoundError(`configuration file ${file}: no such file`, { cause: error });
+    }
+    throw new InvalidArgumentError(
+      `configuration file ${file}: cannot be read: ${(error as Error).message}`,
+      { cause: error },
+    );
+  }
+  return checkTable(parseTable(file, source), file);
+}
+
+function parseTable(file: string, source: string): Record<string, unknown> {
+  try {
+    return parseToml(source);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    throw new InvalidArgumentError(
+      `configuration file ${file}, line ${error.line}: ${error.message.split("\n")[0]}`,
+      { cause: error },
+    );
+  }
+}
+
+function checkTable(table: Record<string, unknown>, file: string): Values {
+  const keys = new Map(KEYS.map((key) => [fileKey(key), key]));
+  const given: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(table)) {
+    const key = keys.get(name);
+    if (key === undefined) throw unknownKey(file, name, [...keys.keys()]);
+    given[key] = check(key, value, `${file}: ${name}`);
+  }
+  return given as Values;
+}
+
+function unknownKey(file: string, name: string, known: string[]): InvalidArgumentError {
+  const nearest = known.toSorted((a, b) => editDistance(name, a) - editDistance(name, b))[0]!;
+  const hint =
+    editDistance(name, nearest) <= Math.max(2, name.length / 2)
+      ? `did you mean "${nearest}"?`
+      : `known keys: ${known.join(", ")}`;
+  return new InvalidArgumentError(`configuration file ${file}: unknown key "${name}"; ${hint}`);
+}
+
+/** Levenshtein distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(substitution, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function complete(given: Values, environment: Environment): DaemonConfig {
+  const state = path.resolve(given.state ?? defaultState(environment));
+  const cpus = os.availableParallelism();
+  return {
+    root: path.resolve(given.root ?? defaultRoot(environment)),
+    state,
+    socket: path.resolve(given.socket ?? socketIn(state)),
+    logLevel: given.logLevel ?? "info",
+    keepMounts: given.keepMounts ?? false,
+    restoreViews: given.restoreViews ?? true,
+    // A request's wake-up is the cost, not its work: one thread serves two cores' worth of clients.
+    fuseWorkers: given.fuseWorkers ?? Math.max(1, Math.floor(cpus / 2)),
+    // Beyond four the disk is the limit.
+    unpackWorkers: given.unpackWorkers ?? Math.min(cpus, 4),
+  };
+}
