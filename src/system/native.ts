@@ -177,8 +177,14 @@ export interface FuseChannel {
     bodyStart: number,
     bodyLength: number,
   ): number;
-  /** Calls `onReadable` on this thread's event loop whenever requests wait. */
-  start(onReadable: () => void): void;
+  /**
+   * Writes a notification (a whole message, copied) on a thread of its own and resolves with 0 or a
+   * negative errno: the kernel may make the writer wait for a lock that a request now waiting for
+   * this very session holds.
+   */
+  notifyAsync(message: Buffer): Promise<number>;
+  /** Calls `onReadable` on this thread's event loop whenever requests wait. 0 or a negative errno. */
+  start(onReadable: () => void): number;
   /** Stops polling; the connection stays. */
   stop(): void;
   /** FUSE_DEV_IOC_BACKING_OPEN: a backing id, or a negative errno. */
@@ -206,6 +212,11 @@ export interface FuseNative {
   mountThroughHelper(target: ByteString, options: ByteString): FuseChannel | number | string;
   /** Takes over a descriptor (from a supervisor). */
   fromDescriptor(fd: number): FuseChannel;
+  /**
+   * umount2(2) on a thread of its own: unmounting writes back what is dirty, which needs replies
+   * from the thread that serves the mount. Resolves with 0 or a negative errno.
+   */
+  umountAsync(target: ByteString, flags: number): Promise<number>;
 }
 
 /** All that the addon exports. */
