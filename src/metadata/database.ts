@@ -1,0 +1,150 @@
+/**
+ * The embedded transactional store, the only source of truth for images, blobs, snapshots, views
+ * and leases. Directories are reconciled against it when the daemon starts.
+ *
+ * Invariants: files come before rows when something is made (a row promises durable files), rows go
+ * before files when something is removed (what is left behind is swept at the next start). A commit
+ * is on disk when `transaction` returns (WAL with synchronous=FULL).
+ */
+
+import { mkdirSync } from "node:fs";
+import path from "node:path";
+import BetterSqlite3 from "better-sqlite3";
+import {
+  BaseError,
+  CorruptDataError,
+  FailedPreconditionError,
+  PermissionDeniedError,
+  ResourceExhaustedError,
+} from "../system/errors.js";
+import { BlobTable } from "./blob-table.js";
+import { LeaseTable } from "./lease-table.js";
+import { ReferenceTable } from "./reference-table.js";
+import { MIGRATIONS } from "./schema.js";
+import { SnapshotTable } from "./snapshot-table.js";
+import { ViewTable } from "./view-table.js";
+
+/** An open database. Not for sharing between threads: one thread of the daemon owns it. */
+export class Database {
+  readonly path: string;
+  readonly references: ReferenceTable;
+  readonly blobs: BlobTable;
+  readonly snapshots: SnapshotTable;
+  readonly views: ViewTable;
+  readonly leases: LeaseTable;
+  readonly #sql: BetterSqlite3.Database;
+
+  constructor(sql: BetterSqlite3.Database) {
+    this.#sql = sql;
+    this.path = sql.name;
+    this.references = new ReferenceTable(sql);
+    this.blobs = new BlobTable(sql);
+    this.snapshots = new SnapshotTable(sql);
+    this.views = new ViewTable(sql);
+    this.leases = new LeaseTable(sql);
+  }
+
+  /**
+   * Runs `work` in one transaction: all of it is durable when this returns, none of it when `work`
+   * throws. Calls nest (the inner ones are savepoints). `work` is synchronous by design: no other
+   * request runs between its statements.
+   *
+   * @throws ResourceExhaustedError the disk is full
+   * @throws CorruptDataError the database file is damaged
+   */
+  transaction<T>(work: () => T): T {
+    try {
+      return this.#sql.transaction(work).immediate();
+    } catch (error) {
+      throw translate(error, this.path);
+    }
+  }
+
+  /** Closes the file; checkpoints the write-ahead log. Idempotent. */
+  close(): void {
+    this.#sql.close();
+  }
+}
+
+/**
+ * Opens the database, creates it when absent and brings an older schema up to date.
+ *
+ * @param file absolute path; its directory is created
+ * @throws CorruptDataError not a database, or damaged
+ * @throws FailedPreconditionError written by a newer version of varve
+ * @throws PermissionDeniedError, ResourceExhaustedError by the file system
+ */
+export function openDatabase(file: string): Database {
+  let sql: BetterSqlite3.Database | undefined;
+  try {
+    mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+    sql = new BetterSqlite3(file);
+    configure(sql);
+    migrate(sql, file);
+    return new Database(sql);
+  } catch (error) {
+    sql?.close();
+    throw translate(error, file);
+  }
+}
+
+function configure(sql: BetterSqlite3.Database): void {
+  sql.defaultSafeIntegers(true);
+  sql.pragma("busy_timeout = 5000");
+  sql.pragma("journal_mode = WAL");
+  // FULL also syncs the log at each commit: an acknowledged commit survives a power cut.
+  sql.pragma("synchronous = FULL");
+  sql.pragma("foreign_keys = ON");
+}
+
+function migrate(sql: BetterSqlite3.Database, file: string): void {
+  const version = Number(sql.pragma("user_version", { simple: true }));
+  if (version > MIGRATIONS.length) {
+    throw new FailedPreconditionError(
+      `open database ${file}: its schema version ${version} is newer than this varve's ` +
+        `${MIGRATIONS.length}; use the newer varve, or another --root`,
+    );
+  }
+  checkIntegrity(sql, file);
+  for (let next = version; next < MIGRATIONS.length; next++) {
+    sql
+      .transaction(() => {
+        sql.exec(MIGRATIONS[next]!);
+        sql.pragma(`user_version = ${next + 1}`);
+      })
+      .immediate();
+  }
+}
+
+function checkIntegrity(sql: BetterSqlite3.Database, file: string): void {
+  // quick_check reads the whole file (a few MB at most here) and skips only the index contents.
+  const verdict = sql.pragma("quick_check(1)", { simple: true });
+  if (verdict === "ok") return;
+  throw new CorruptDataError(`open database ${file}: damaged: ${String(verdict)}`);
+}
+
+/** Turns SQLite's and the file system's codes into the project's errors; others pass. */
+function translate(error: unknown, file: string): unknown {
+  if (error instanceof BaseError) return error;
+  const code = String((error as { code?: unknown }).code ?? "");
+  const reason = (error as Error).message;
+  if (code === "SQLITE_NOTADB" || code.startsWith("SQLITE_CORRUPT")) {
+    return new CorruptDataError(
+      `database ${file}: ${reason}; restore it from a backup, or move it away to start empty`,
+      { cause: error },
+    );
+  }
+  if (code === "SQLITE_FULL" || code === "ENOSPC" || code === "EDQUOT") {
+    return new ResourceExhaustedError(
+      `database ${file}: no space left; free some on its file system or choose another --root`,
+      { cause: error },
+    );
+  }
+  if (code === "EACCES" || code === "EPERM" || code === "EROFS" || code === "SQLITE_READONLY") {
+    return new PermissionDeniedError(`database ${file}: ${reason}`, { cause: error });
+  }
+  if (code.startsWith("SQLITE_CANTOPEN")) {
+    return new FailedPreconditionError(`open database ${file}: ${reason}`, { cause: error });
+  }
+  return error;
+}

@@ -1,0 +1,148 @@
+/** The table of views: what users mount. */
+
+import type BetterSqlite3 from "better-sqlite3";
+import { AlreadyExistsError } from "../system/errors.js";
+import { nowNs } from "./clock.js";
+import type { Digest } from "./digest.js";
+import { decodeLabels, encodeLabels, type Labels } from "./labels.js";
+
+/** One view: an image's chain, with an upper directory unless it is read-only. */
+export type ViewRow = {
+  readonly id: string;
+  readonly name: string;
+  /** The image as the user named it, normalised. */
+  readonly image: string;
+  /** The config's digest. */
+  readonly imageId: Digest;
+  /** The platform's manifest; keeps config, layers and snapshots from garbage collection. */
+  readonly manifestDigest: Digest;
+  /** Absent for an image without layers. */
+  readonly chainId?: Digest;
+  readonly readOnly: boolean;
+  /** Where it is, or was last, mounted. */
+  readonly target: string;
+  /** The desired state: mounted again after a restart of the daemon when true. */
+  readonly mounted: boolean;
+  readonly labels: Labels;
+  readonly createdNs: bigint;
+};
+
+type Columns = {
+  id: string;
+  name: string;
+  image: string;
+  image_id: Digest;
+  manifest_digest: Digest;
+  chain_id: Digest | null;
+  read_only: bigint;
+  target: string;
+  mounted: bigint;
+  labels: string;
+  created_ns: bigint;
+};
+
+/** Views. Every method is one statement and takes part in an open transaction. */
+export class ViewTable {
+  readonly #get;
+  readonly #byName;
+  readonly #list;
+  readonly #insert;
+  readonly #setMounted;
+  readonly #delete;
+
+  constructor(sql: BetterSqlite3.Database) {
+    this.#get = sql.prepare<[string], Columns>("SELECT * FROM views WHERE id = ?");
+    this.#byName = sql.prepare<[string], Columns>("SELECT * FROM views WHERE name = ?");
+    this.#list = sql.prepare<[], Columns>("SELECT * FROM views ORDER BY created_ns, id");
+    this.#insert = sql.prepare<
+      [
+        string,
+        string,
+        string,
+        string,
+        string,
+        string | null,
+        number,
+        string,
+        number,
+        string,
+        bigint,
+      ]
+    >("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    this.#setMounted = sql.prepare<[number, string, string]>(
+      "UPDATE views SET mounted = ?, target = ? WHERE id = ?",
+    );
+    this.#delete = sql.prepare<[string]>("DELETE FROM views WHERE id = ?");
+  }
+
+  get(id: string): ViewRow | undefined {
+    const row = this.#get.get(id);
+    return row && decode(row);
+  }
+
+  getByName(name: string): ViewRow | undefined {
+    const row = this.#byName.get(name);
+    return row && decode(row);
+  }
+
+  /** Every view, oldest first. */
+  list(): ViewRow[] {
+    return this.#list.all().map(decode);
+  }
+
+  /** @throws AlreadyExistsError the ID or the name is taken */
+  insert(view: Omit<ViewRow, "createdNs" | "labels"> & { labels?: Labels }): ViewRow {
+    try {
+      this.#insert.run(
+        view.id,
+        view.name,
+        view.image,
+        view.imageId,
+        view.manifestDigest,
+        view.chainId ?? null,
+        Number(view.readOnly),
+        view.target,
+        Number(view.mounted),
+        encodeLabels(view.labels, `view ${view.name}`),
+        nowNs(),
+      );
+    } catch (error) {
+      if (!isUniqueViolation(error)) throw error;
+      throw new AlreadyExistsError(`create view ${JSON.stringify(view.name)}: the name is taken`, {
+        cause: error,
+      });
+    }
+    return this.get(view.id)!;
+  }
+
+  /** Records the desired state and the mount point. @returns false when there is no such view */
+  setMounted(id: string, mounted: boolean, target: string): boolean {
+    return this.#setMounted.run(Number(mounted), target, id).changes > 0;
+  }
+
+  /** @returns false when there was none */
+  delete(id: string): boolean {
+    return this.#delete.run(id).changes > 0;
+  }
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code;
+  return code === "SQLITE_CONSTRAINT_UNIQUE" || code === "SQLITE_CONSTRAINT_PRIMARYKEY";
+}
+
+function decode(row: Columns): ViewRow {
+  return {
+    id: row.id,
+    name: row.name,
+    image: row.image,
+    imageId: row.image_id,
+    manifestDigest: row.manifest_digest,
+    ...(row.chain_id === null ? {} : { chainId: row.chain_id }),
+    readOnly: row.read_only !== 0n,
+    target: row.target,
+    mounted: row.mounted !== 0n,
+    labels: decodeLabels(row.labels),
+    createdNs: row.created_ns,
+  };
+}
