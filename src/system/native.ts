@@ -3,7 +3,8 @@
  *
  * Conventions. A call returns 0, a descriptor or a count on success and a NEGATIVE errno on failure;
  * calls with another result return that or a negative errno. Nothing throws but a wrong argument
- * type. `dirfd` is a directory descriptor (O_PATH will do) or AT_FDCWD. A `name` is used exactly as
+ * type, or a range outside its Buffer. A name of PATH_MAX bytes or more is -ENAMETOOLONG, one with a
+ * NUL -EINVAL. Every descriptor made here is close-on-exec. `dirfd` is a directory descriptor (O_PATH will do) or AT_FDCWD. A `name` is used exactly as
  * given: callers that must not follow symlinks pass one component, or go through `openat2` with
  * RESOLVE_* flags. Offsets and sizes are numbers, exact up to 2^53.
  */
@@ -124,6 +125,8 @@ export interface Syscalls {
   syncAsync(kind: "fsync" | "fdatasync" | "syncfs", fd: number): Promise<number>;
   fstatfs(fd: number): StatfsResult | number;
   umask(mask: number): number;
+  /** F_SETPIPE_SZ: the size in bytes that the kernel chose, at least `size`. */
+  setPipeSize(fd: number, size: number): number;
   /** Takes (exclusive, non-blocking) or drops a flock(2) lock: LOCK_* in `operation`. */
   flock(fd: number, operation: number): number;
 
@@ -152,7 +155,7 @@ export interface Syscalls {
     data: ByteString,
   ): number;
   umount2(target: ByteString, flags: number): number;
-  /** mkfifo + no more: a name_to_handle_at handle as {type, handle}. */
+  /** A file handle that outlives the file's names, unique within its file system. */
   nameToHandleAt(
     dirfd: number,
     name: ByteString,

@@ -1,0 +1,13 @@
+// Registers the addon. Node calls this once per environment: the main thread and each worker.
+#include <napi.h>
+
+#include "fuse_channel.hh"
+#include "syscalls.hh"
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports.Set("syscalls", InitSyscalls(env));
+  exports.Set("fuse", InitFuse(env));
+  return exports;
+}
+
+NODE_API_MODULE(varve_native, Init)
