@@ -1,0 +1,43 @@
+/** Writing a chain index so that it is there whole or not at all. */
+
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import { encodeIndex } from "./index-format.js";
+import type { IndexTables } from "./index-tables.js";
+
+/**
+ * Writes finished tables durably: to `outputPath`.tmp, fsync, rename, fsync of the directory.
+ *
+ * @throws Error of node:fs when the file cannot be written; then nothing is left behind
+ */
+export function writeIndex(tables: IndexTables, outputPath: string): void {
+  const { arrays, counts } = tables.finish();
+  const temporary = `${outputPath}.tmp`;
+  const fd = openSync(temporary, "w", 0o644);
+  try {
+    try {
+      for (const part of encodeIndex(arrays, counts)) writeAll(fd, part);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, outputPath);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+  syncDirectory(dirname(outputPath));
+}
+
+function writeAll(fd: number, part: Buffer): void {
+  for (let done = 0; done < part.length; ) done += writeSync(fd, part, done);
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
