@@ -8,36 +8,10 @@ import {
   Status,
   SYSCALL_TRAILER,
 } from "../services/status.js";
-import {
-  AlreadyExistsError,
-  BaseError,
-  CancelledError,
-  CorruptDataError,
-  type ErrorCode,
-  FailedPreconditionError,
-  InvalidArgumentError,
-  NotFoundError,
-  PermissionDeniedError,
-  ResourceExhaustedError,
-  UnavailableError,
-  UnsupportedError,
-} from "../system/errors.js";
+import { errorOfCode } from "../system/error-of-code.js";
+import { type BaseError, type ErrorCode, UnavailableError } from "../system/errors.js";
 
 type Details = Readonly<Record<string, unknown>>;
-type ErrorClass = new (message: string, options?: { details?: Details }) => BaseError;
-
-const CLASSES: Partial<Record<ErrorCode, ErrorClass>> = {
-  NOT_FOUND: NotFoundError,
-  ALREADY_EXISTS: AlreadyExistsError,
-  INVALID_ARGUMENT: InvalidArgumentError,
-  FAILED_PRECONDITION: FailedPreconditionError,
-  PERMISSION_DENIED: PermissionDeniedError,
-  RESOURCE_EXHAUSTED: ResourceExhaustedError,
-  UNAVAILABLE: UnavailableError,
-  CORRUPT_DATA: CorruptDataError,
-  UNSUPPORTED: UnsupportedError,
-  CANCELLED: CancelledError,
-};
 
 const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = {
   [Status.CANCELLED]: "CANCELLED",
@@ -103,8 +77,5 @@ export function errorFromTrailers(trailers: Trailers, method: string): BaseError
           syscall: text(trailers, SYSCALL_TRAILER),
         }),
   };
-  const Class = code === undefined ? undefined : CLASSES[code];
-  return Class === undefined
-    ? new BaseError("SYSCALL", message, { details })
-    : new Class(message, { details });
+  return errorOfCode(code ?? "SYSCALL", message, { details });
 }

@@ -1,0 +1,129 @@
+/**
+ * The long work on layers, typed, each task on a worker thread of its own. What the arguments mean
+ * is said where the work is done (`layers/apply.ts`, `layers/pack.ts`, …).
+ */
+
+import type { Digest } from "../content/digest.js";
+import type { AppliedLayer } from "../layers/apply.js";
+import type { PackedLayer } from "../layers/pack.js";
+import type { ByteString } from "../system/bytes.js";
+import type { DiskUsage } from "./disk-usage.js";
+import { workerFile } from "./worker-host.js";
+import { WorkerPool } from "./worker-pool.js";
+
+/** Unpack one layer blob into an empty directory. */
+export interface ApplyTask {
+  readonly blobPath: string;
+  readonly mediaType: string;
+  readonly expectedDiffId: Digest;
+  readonly targetDir: string;
+  readonly privileged: boolean;
+}
+
+/** Merge a layer's tree into its parent's index. */
+export interface IndexTask {
+  readonly parentIndexPath: string | undefined;
+  readonly chainId: string;
+  readonly fsDir: string;
+  readonly impliedDirectories: readonly ByteString[];
+  readonly outputPath: string;
+  readonly privileged: boolean;
+}
+
+/** An upper directory over its chain. */
+export interface UpperTask {
+  readonly upperDir: string;
+  readonly workDir: string;
+  /** Absent for an image without layers. */
+  readonly indexPath: string | undefined;
+  readonly layerDirs: readonly string[];
+  readonly privileged: boolean;
+}
+
+/** Pack an upper directory as a layer. */
+export interface PackTask extends UpperTask {
+  readonly outputPath: string;
+  readonly compression: "gzip" | "zstd" | "none";
+  readonly level: number | undefined;
+  readonly sourceDateEpoch: number | undefined;
+  /** An existing empty directory that gets the layer's own tree. */
+  readonly treeDir: string | undefined;
+}
+
+/** One changed path. */
+export interface Change {
+  readonly kind: "A" | "C" | "D";
+  /** Absolute path in the view. */
+  readonly path: ByteString;
+}
+
+/** Changes come in batches of at most this many. */
+export const CHANGE_BATCH = 1000;
+
+/** Runs the tasks; at most `workers` at once, the others wait. */
+export class LayerTasks {
+  readonly #pool: WorkerPool;
+
+  constructor(o: { workers: number }) {
+    this.#pool = new WorkerPool({
+      file: workerFile(import.meta.url, "layer-worker"),
+      name: "layers",
+      size: o.workers,
+    });
+  }
+
+  /** Unpacks a layer. `onProgress` gets the compressed bytes so far. */
+  apply(
+    task: ApplyTask,
+    onProgress: (compressedBytes: number) => void,
+    signal: AbortSignal,
+  ): Promise<AppliedLayer> {
+    const onEvent = (event: unknown) => onProgress(event as number);
+    return this.#pool.run("apply", task, { onEvent, signal });
+  }
+
+  /** Builds an index; returns the usage of the layer's own tree, which it has just seen whole. */
+  buildIndex(task: IndexTask): Promise<DiskUsage> {
+    return this.#pool.run("buildIndex", task);
+  }
+
+  /** Makes an upper directory (with the chain's root's attributes) and its work directory. */
+  prepareUpper(task: UpperTask): Promise<void> {
+    return this.#pool.run("prepareUpper", task);
+  }
+
+  /** Packs an upper directory. `onProgress` gets the uncompressed bytes so far. */
+  pack(
+    task: PackTask,
+    onProgress: (bytes: number) => void,
+    signal: AbortSignal | undefined,
+  ): Promise<PackedLayer> {
+    const onEvent = (event: unknown) => onProgress(event as number);
+    return this.#pool.run("pack", task, { onEvent, signal });
+  }
+
+  /** Lists what changed, in batches of at most CHANGE_BATCH. */
+  changes(
+    task: UpperTask,
+    onChanges: (changes: readonly Change[]) => void,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const onEvent = (event: unknown) => onChanges(event as readonly Change[]);
+    return this.#pool.run("changes", task, { onEvent, signal });
+  }
+
+  /** Disk usage of a tree. */
+  usage(path: string): Promise<DiskUsage> {
+    return this.#pool.run("usage", path);
+  }
+
+  /** Removes a tree; one that is not there is fine. */
+  removeTree(path: string): Promise<void> {
+    return this.#pool.run("removeTree", path);
+  }
+
+  /** Ends the threads; tasks under way fail with UnavailableError. */
+  close(): Promise<void> {
+    return this.#pool.close();
+  }
+}

@@ -1,0 +1,80 @@
+/** Entry of the worker threads that do the long work on layers (see `layer-tasks.ts`). */
+
+import { type AppliedLayer, applyLayer } from "../layers/apply.js";
+import { listChanges } from "../layers/changes.js";
+import { buildIndex } from "../layers/index-builder.js";
+import { emptyIndex, openIndex } from "../layers/index-reader.js";
+import { type PackedLayer, packLayer } from "../layers/pack.js";
+import type { ChainIndex } from "../overlay/chain-index.js";
+import { toBytes } from "../system/bytes.js";
+import { CancelledError } from "../system/errors.js";
+import { type DiskUsage, diskUsage } from "./disk-usage.js";
+import {
+  type ApplyTask,
+  CHANGE_BATCH,
+  type Change,
+  type IndexTask,
+  type PackTask,
+  type UpperTask,
+} from "./layer-tasks.js";
+import { prepareUpper } from "./prepare-upper.js";
+import { removeTree } from "./remove-tree.js";
+import { serveWorker, type WorkerCall } from "./worker-server.js";
+
+function apply(task: ApplyTask, call: WorkerCall): Promise<AppliedLayer> {
+  const onProgress = (compressedBytes: number) => call.emit(compressedBytes);
+  return applyLayer({ ...task, onProgress, signal: call.signal });
+}
+
+function index(task: IndexTask): DiskUsage {
+  const { parentIndexPath, ...rest } = task;
+  buildIndex(parentIndexPath === undefined ? rest : { ...rest, parentIndexPath });
+  return diskUsage(toBytes(task.fsDir));
+}
+
+function chainIndex(indexPath: string | undefined): ChainIndex {
+  return indexPath === undefined ? emptyIndex() : openIndex(indexPath);
+}
+
+function diffOptions(task: UpperTask) {
+  const { upperDir, workDir, indexPath, layerDirs, privileged } = task;
+  return { upperDir, workDir, index: chainIndex(indexPath), layerDirs, privileged };
+}
+
+function pack(task: PackTask, call: WorkerCall): Promise<PackedLayer> {
+  const { level, sourceDateEpoch, treeDir } = task;
+  return packLayer({
+    ...diffOptions(task),
+    outputPath: task.outputPath,
+    compression: task.compression,
+    ...(level === undefined ? {} : { level }),
+    ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
+    ...(treeDir === undefined ? {} : { treeDir }),
+    onProgress: (bytes: number) => call.emit(bytes),
+    signal: call.signal,
+  });
+}
+
+async function changes(task: UpperTask, call: WorkerCall): Promise<void> {
+  let batch: Change[] = [];
+  for (const { kind, path } of listChanges(diffOptions(task))) {
+    batch.push({ kind, path });
+    if (batch.length < CHANGE_BATCH) continue;
+    call.emit(batch);
+    batch = [];
+    // A turn of the event loop, so that a cancellation is seen.
+    await new Promise((resolve) => setImmediate(resolve));
+    if (call.signal.aborted) throw new CancelledError("list changes: cancelled");
+  }
+  if (batch.length > 0) call.emit(batch);
+}
+
+serveWorker({
+  apply,
+  buildIndex: index,
+  prepareUpper: (task: UpperTask) => prepareUpper(task, chainIndex(task.indexPath)),
+  pack,
+  changes,
+  usage: (path: string) => diskUsage(toBytes(path)),
+  removeTree: (path: string) => removeTree(toBytes(path)),
+});

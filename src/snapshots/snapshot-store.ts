@@ -1,0 +1,231 @@
+/**
+ * Committed snapshots: unpacked layers by chain ID.
+ *
+ * On disk `snapshots/<chain hex>/fs` is the layer's own tree and `snapshots/<chain hex>/index` the
+ * merged tree of the chain. Invariants: a row promises a complete, durable directory; a directory
+ * without a row is rubbish; nothing below a snapshot's directory changes while its row exists. A
+ * *draft* is a snapshot in the making, `snapshots/.tmp-<random>`, which no one else knows.
+ */
+
+import { randomBytes } from "node:crypto";
+import { existsSync, renameSync } from "node:fs";
+import fs from "node:fs/promises";
+import path from "node:path";
+import { type Digest, hexOf } from "../content/digest.js";
+import type { Database } from "../metadata/database.js";
+import type { SnapshotRow } from "../metadata/snapshot-table.js";
+import type { ByteString } from "../system/bytes.js";
+import { FailedPreconditionError, NotFoundError } from "../system/errors.js";
+import type { LayerTasks } from "./layer-tasks.js";
+import type { Log } from "./log.js";
+import { syncDirectory, syncFileSystem } from "./sync.js";
+
+const TEMPORARY = ".tmp-";
+// Of a layer without an entry for its root; containerd's suite (RootPermission) wants it whatever the umask.
+const ROOT_MODE = 0o755;
+
+/** A snapshot in the making. */
+export interface Draft {
+  readonly directory: string;
+  /** The layer's tree goes here. */
+  readonly fsDir: string;
+}
+
+/** What is known of a layer when its draft is complete. */
+export interface DraftLayer {
+  readonly chainId: Digest;
+  readonly parent: Digest | undefined;
+  readonly diffId: Digest;
+  /** Directories of `fsDir` that the layer does not name. */
+  readonly impliedDirectories: readonly ByteString[];
+}
+
+/** The snapshots of one root directory. */
+export class SnapshotStore {
+  readonly #directory: string;
+  readonly #database: Database;
+  readonly #tasks: LayerTasks;
+  readonly #privileged: boolean;
+  readonly #log: Log;
+
+  constructor(o: {
+    root: string;
+    database: Database;
+    tasks: LayerTasks;
+    privileged: boolean;
+    log: Log;
+  }) {
+    this.#directory = path.join(o.root, "snapshots");
+    this.#database = o.database;
+    this.#tasks = o.tasks;
+    this.#privileged = o.privileged;
+    this.#log = o.log;
+  }
+
+  /**
+   * Makes the directory and reconciles it with the rows: drafts and directories without a row go,
+   * and so do rows without a directory, with their descendants. Call once, before use.
+   */
+  async open(): Promise<void> {
+    // 0700: layers contain set-id programs that other users must not reach around the mounts.
+    await fs.mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const rows = this.list();
+    const lost = rows.filter((row) => !this.#isComplete(row.name as Digest));
+    for (const row of lost) this.#deleteLostRow(row.name);
+    const expected = new Set(this.list().map((row) => hexOf(row.name as Digest)));
+    for (const name of await fs.readdir(this.#directory)) {
+      if (expected.has(name)) continue;
+      this.#log.info(`snapshots: removed left-over directory ${name}`);
+      await this.#tasks.removeTree(path.join(this.#directory, name));
+    }
+  }
+
+  /** True when the chain is there, complete. */
+  has(chainId: Digest): boolean {
+    return this.#database.snapshots.get(chainId) !== undefined;
+  }
+
+  /** @throws NotFoundError */
+  get(chainId: Digest): SnapshotRow {
+    const row = this.#database.snapshots.get(chainId);
+    if (row !== undefined) return row;
+    throw new NotFoundError(`snapshot ${chainId}: not found; unpack its image first`);
+  }
+
+  /** Every committed snapshot, sorted by chain ID. */
+  list(): SnapshotRow[] {
+    return this.#database.snapshots.list().filter((row) => row.kind === "committed");
+  }
+
+  /**
+   * The `fs` directories of a chain, base first; none for an image without layers.
+   *
+   * @throws NotFoundError
+   */
+  layerDirs(chainId: Digest | undefined): string[] {
+    const directories: string[] = [];
+    for (let next = chainId; next !== undefined; next = this.get(next).parent as Digest) {
+      directories.push(path.join(this.#path(next), "fs"));
+    }
+    return directories.reverse();
+  }
+
+  /** The chain's index file; undefined for an image without layers, which has no file. */
+  indexPath(chainId: Digest | undefined): string | undefined {
+    return chainId === undefined ? undefined : path.join(this.#path(chainId), "index");
+  }
+
+  /** Starts a snapshot: an empty tree. End it with `commit` or `discard`. */
+  async beginDraft(): Promise<Draft> {
+    const directory = path.join(this.#directory, TEMPORARY + randomBytes(8).toString("hex"));
+    const fsDir = path.join(directory, "fs");
+    await fs.mkdir(fsDir, { recursive: true, mode: 0o700 });
+    await fs.chmod(fsDir, ROOT_MODE);
+    return { directory, fsDir };
+  }
+
+  /** Removes a draft; one that was committed is left alone. */
+  async discardDraft(draft: Draft): Promise<void> {
+    await this.#tasks.removeTree(draft.directory);
+  }
+
+  /**
+   * Makes a draft the snapshot `layer.chainId`, durably. One that is there already wins; then the
+   * draft is removed. Only one call per chain ID at a time.
+   *
+   * @throws NotFoundError the parent is not there
+   */
+  async commitDraft(draft: Draft, layer: DraftLayer): Promise<SnapshotRow> {
+    if (layer.parent !== undefined) this.get(layer.parent);
+    if (this.has(layer.chainId)) {
+      await this.discardDraft(draft);
+      return this.get(layer.chainId);
+    }
+    const usage = await this.#tasks.buildIndex({
+      parentIndexPath: this.indexPath(layer.parent),
+      chainId: layer.chainId,
+      fsDir: draft.fsDir,
+      impliedDirectories: layer.impliedDirectories,
+      outputPath: path.join(draft.directory, "index"),
+      privileged: this.#privileged,
+    });
+    // 1. Every file of the tree. One syncfs costs less than an fsync for each of 10,000 files.
+    await syncFileSystem(draft.directory);
+    // 2. The name. A crash from here to 4 leaves a directory without a row: swept at the next start.
+    await fs.rename(draft.directory, this.#path(layer.chainId));
+    // 3. The name, durably: the row must never promise what a power cut takes away.
+    await syncDirectory(this.#directory);
+    // 4. The row.
+    this.#database.snapshots.insert({
+      name: layer.chainId,
+      ...(layer.parent === undefined ? {} : { parent: layer.parent }),
+      kind: "committed",
+      diffId: layer.diffId,
+      sizeBytes: usage.bytes,
+      inodes: usage.inodes,
+    });
+    return this.get(layer.chainId);
+  }
+
+  /**
+   * Removes a snapshot: the row, then the directory.
+   *
+   * @throws NotFoundError
+   * @throws FailedPreconditionError it has children
+   */
+  async remove(chainId: Digest): Promise<void> {
+    const children = this.#database.snapshots.children(this.get(chainId).name);
+    if (children.length > 0) {
+      throw new FailedPreconditionError(
+        `remove snapshot ${chainId}: ${children.length} snapshots are built on it, such as ${children[0]!.name}`,
+      );
+    }
+    this.#database.snapshots.delete(chainId);
+    await this.discard([chainId]);
+  }
+
+  /**
+   * Removes the directories of snapshots whose rows are gone. The names are free when this returns
+   * its promise, so that the same chain may be unpacked again at once.
+   */
+  discard(chainIds: readonly string[]): Promise<void> {
+    const moved = chainIds
+      .map((chainId) => this.#moveAway(chainId as Digest))
+      .filter((directory) => directory !== undefined);
+    return this.#removeAll(moved);
+  }
+
+  async #removeAll(directories: readonly string[]): Promise<void> {
+    for (const directory of directories) {
+      await this.#tasks.removeTree(directory).catch((error: unknown) => {
+        this.#log.warn(`snapshots: ${directory} is left for the next start to remove`, error);
+      });
+    }
+  }
+
+  #moveAway(chainId: Digest): string | undefined {
+    const removed = path.join(this.#directory, TEMPORARY + randomBytes(8).toString("hex"));
+    try {
+      renameSync(this.#path(chainId), removed);
+      return removed;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      return undefined;
+    }
+  }
+
+  #path(chainId: Digest): string {
+    return path.join(this.#directory, hexOf(chainId));
+  }
+
+  #isComplete(chainId: Digest): boolean {
+    const directory = this.#path(chainId);
+    return existsSync(path.join(directory, "fs")) && existsSync(path.join(directory, "index"));
+  }
+
+  #deleteLostRow(name: string): void {
+    for (const child of this.#database.snapshots.children(name)) this.#deleteLostRow(child.name);
+    if (!this.#database.snapshots.delete(name)) return;
+    this.#log.warn(`snapshots: ${name} had lost its directory; it will be unpacked again`);
+  }
+}

@@ -1,0 +1,74 @@
+/** Upper and work directories: `views/<id>/{upper,work}` below the root. */
+
+import { randomBytes } from "node:crypto";
+import fs from "node:fs/promises";
+import path from "node:path";
+import type { LayerTasks } from "../snapshots/layer-tasks.js";
+import type { Log } from "../snapshots/log.js";
+import { syncDirectory } from "../snapshots/sync.js";
+
+const TEMPORARY = ".tmp-";
+// 64 bits: unique among any number of views, short enough for paths and tables.
+const ID_BYTES = 8;
+
+/** The directories of one root. */
+export class ViewDirectories {
+  readonly #directory: string;
+  readonly #tasks: LayerTasks;
+  readonly #log: Log;
+
+  constructor(o: { root: string; tasks: LayerTasks; log: Log }) {
+    this.#directory = path.join(o.root, "views");
+    this.#tasks = o.tasks;
+    this.#log = o.log;
+  }
+
+  /** Makes the directory and removes those of no view in `ids`. */
+  async open(ids: readonly string[]): Promise<void> {
+    await fs.mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const expected = new Set(ids);
+    for (const name of await fs.readdir(this.#directory)) {
+      if (expected.has(name)) continue;
+      this.#log.info(`views: removed left-over directory ${name}`);
+      await this.#tasks.removeTree(path.join(this.#directory, name));
+    }
+  }
+
+  /** A random ID, hexadecimal. */
+  newId(): string {
+    return randomBytes(ID_BYTES).toString("hex");
+  }
+
+  /** Where a view's directories are. */
+  of(viewId: string): { upper: string; work: string } {
+    const directory = path.join(this.#directory, viewId);
+    return { upper: path.join(directory, "upper"), work: path.join(directory, "work") };
+  }
+
+  /**
+   * Makes an empty upper directory that looks like the chain's root (owner, mode, times, xattrs:
+   * the upper's are the ones that programs see), and its work directory. Durable on return.
+   */
+  async create(
+    viewId: string,
+    chain: { indexPath: string | undefined; layerDirs: readonly string[] },
+    privileged: boolean,
+  ): Promise<void> {
+    const { upper, work } = this.of(viewId);
+    await this.#tasks.prepareUpper({ upperDir: upper, workDir: work, ...chain, privileged });
+    await syncDirectory(path.dirname(upper));
+    await syncDirectory(this.#directory);
+  }
+
+  /** Removes a view's directories, for which there must be no row any more. Failures are logged. */
+  async remove(viewId: string): Promise<void> {
+    const removed = path.join(this.#directory, TEMPORARY + viewId);
+    try {
+      await fs.rename(path.join(this.#directory, viewId), removed);
+      await this.#tasks.removeTree(removed);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+      this.#log.warn(`views: ${removed} is left for the next start to remove`, error);
+    }
+  }
+}

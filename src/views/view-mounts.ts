@@ -1,0 +1,151 @@
+/** Mounting and unmounting views, and what becomes of mounts when a thread or a daemon dies. */
+
+import { execFile } from "node:child_process";
+import fs from "node:fs/promises";
+import path from "node:path";
+import { promisify } from "node:util";
+import type { ViewRow } from "../metadata/view-table.js";
+import type { Log } from "../snapshots/log.js";
+import { sys } from "../system/addon.js";
+import { toBytes } from "../system/bytes.js";
+import { MNT_DETACH } from "../system/constants.js";
+import { BaseError, FailedPreconditionError } from "../system/errors.js";
+import { readMounts } from "./mount-table.js";
+import { prepareTarget } from "./mount-target.js";
+import { findMountUsers } from "./mount-users.js";
+import { ViewHosts } from "./view-hosts.js";
+import type { MountTask } from "./view-protocol.js";
+
+const MOUNT_TYPE = "fuse.varve";
+const sourceOf = (viewId: string) => `varve:${viewId}`;
+
+/** The mounts of one daemon. */
+export class ViewMounts {
+  readonly #directory: string;
+  readonly #log: Log;
+  readonly #hosts: ViewHosts;
+
+  /** @param o.onLost a view is no longer mounted, without `unmount` having been called */
+  constructor(o: { state: string; workers: number; log: Log; onLost(viewId: string): void }) {
+    this.#directory = path.join(o.state, "views");
+    this.#log = o.log;
+    this.#hosts = new ViewHosts({
+      size: o.workers,
+      events: {
+        onEnded: (viewId) => {
+          this.#log.info(`view ${viewId}: unmounted`);
+          o.onLost(viewId);
+        },
+        onCrashed: (viewIds, error) => {
+          this.#log.warn(`a thread that served ${viewIds.length} views crashed`, error);
+          for (const viewId of viewIds) o.onLost(viewId);
+          void this.#detachAll(viewIds);
+        },
+        onWarning: (viewId, message) => this.#log.warn(`view ${viewId}: ${message}`),
+      },
+    });
+  }
+
+  /** True when a live thread serves the view. */
+  isServed(viewId: string): boolean {
+    return this.#hosts.serves(viewId);
+  }
+
+  /**
+   * Mounts a view on `target`, by default `views/<id>/rootfs` below the state directory. Leaves
+   * nothing behind when it fails.
+   *
+   * @returns where it is mounted, as the kernel's mount table has it
+   */
+  async mount(task: Omit<MountTask, "target">, target: string | undefined): Promise<string> {
+    const wanted = target ?? (await this.#makeDefaultTarget(task.viewId));
+    // A target below our own directory may have been removed since it was last used.
+    if (wanted === this.#defaultTarget(task.viewId)) await this.#makeDefaultTarget(task.viewId);
+    const prepared = await prepareTarget(wanted);
+    try {
+      await this.#hosts.mount({ ...task, target: prepared.path });
+      return prepared.path;
+    } catch (error) {
+      if (prepared.created) await fs.rmdir(prepared.path).catch(() => undefined);
+      await this.removeDefaultTarget(task.viewId);
+      throw error;
+    }
+  }
+
+  /**
+   * Unmounts a view.
+   *
+   * @throws FailedPreconditionError in use and `force` is false; names who uses it
+   */
+  async unmount(view: ViewRow, force: boolean): Promise<void> {
+    try {
+      await this.#hosts.unmount({ viewId: view.id, force });
+      await this.removeDefaultTarget(view.id);
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+      const users = await findMountUsers(view.target);
+      const who = users.map(({ pid, command }) => `${command} (process ${pid})`).join(", ");
+      throw new FailedPreconditionError(
+        `unmount view ${view.name} from ${view.target}: it is in use${who === "" ? "" : ` by ${who}`}; stop that first, or use --force to detach it`,
+        { cause: error, details: { users } },
+      );
+    }
+  }
+
+  /** Detaches what an earlier daemon left mounted for these views: without it those mounts are dead. */
+  async detachDead(views: readonly ViewRow[]): Promise<void> {
+    await fs.mkdir(this.#directory, { recursive: true, mode: 0o711 });
+    const known = new Map(views.map((view) => [sourceOf(view.id), view]));
+    // The latest first, in case one is mounted below another.
+    for (const mount of readMounts().reverse()) {
+      if (mount.type !== MOUNT_TYPE || !known.has(mount.source)) continue;
+      await this.#detach(mount.mountPoint);
+      this.#log.info(`detached the dead mount of an earlier daemon on ${mount.mountPoint}`);
+    }
+  }
+
+  /** Removes the directory below the state directory. Best effort: what is in use stays. */
+  async removeDefaultTarget(viewId: string): Promise<void> {
+    const target = this.#defaultTarget(viewId);
+    await fs.rmdir(target).catch(() => undefined);
+    await fs.rmdir(path.dirname(target)).catch(() => undefined);
+  }
+
+  /** Ends the threads; mounts that are left are dead. */
+  close(): Promise<void> {
+    return this.#hosts.close();
+  }
+
+  #defaultTarget(viewId: string): string {
+    return path.join(this.#directory, viewId, "rootfs");
+  }
+
+  async #makeDefaultTarget(viewId: string): Promise<string> {
+    const target = this.#defaultTarget(viewId);
+    await fs.mkdir(path.dirname(target), { recursive: true, mode: 0o711 });
+    return target;
+  }
+
+  async #detachAll(viewIds: readonly string[]): Promise<void> {
+    const sources = new Set(viewIds.map(sourceOf));
+    for (const mount of readMounts().reverse()) {
+      if (mount.type === MOUNT_TYPE && sources.has(mount.source)) {
+        await this.#detach(mount.mountPoint);
+      }
+    }
+  }
+
+  /** Takes a dead mount out of the tree, whoever still uses it. Failures are logged. */
+  async #detach(mountPoint: string): Promise<void> {
+    const result = sys.umount2(toBytes(mountPoint), MNT_DETACH);
+    if (result === 0) return;
+    // Without the right to unmount, the set-uid helper that mounted it can.
+    await promisify(execFile)("fusermount3", ["-u", "-z", "--", mountPoint]).catch(() => {
+      this.#log.warn(`dead mount on ${mountPoint}: not detached: ${sys.errnoText(-result)}`);
+    });
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof BaseError && error.details?.errnoName === "EBUSY";
+}

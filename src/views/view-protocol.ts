@@ -1,0 +1,29 @@
+/** What the main thread asks of a view worker, and what it hears from it. */
+
+/** Mount one view. */
+export interface MountTask {
+  readonly viewId: string;
+  /** Absolute path of an existing empty directory. */
+  readonly target: string;
+  readonly readOnly: boolean;
+  readonly privileged: boolean;
+  /** Absent for an image without layers. */
+  readonly indexPath: string | undefined;
+  /** Base first. */
+  readonly layerDirs: readonly string[];
+  /** Both absent: nothing can be written. */
+  readonly upperDir: string | undefined;
+  readonly workDir: string | undefined;
+}
+
+/** Unmount one view. */
+export interface UnmountTask {
+  readonly viewId: string;
+  /** Detach it although something uses it. */
+  readonly force: boolean;
+}
+
+/** Events of a worker. */
+export type ViewEvent =
+  | { readonly kind: "ended"; readonly viewId: string }
+  | { readonly kind: "warn"; readonly viewId: string; readonly message: string };

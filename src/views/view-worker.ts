@@ -1,0 +1,97 @@
+/**
+ * Entry of a thread that serves FUSE mounts: many sessions, driven by the readiness of their
+ * descriptors. Views of one chain share its index, which is open while one of them is mounted.
+ */
+
+import { FuseSession } from "../fuse/session.js";
+import { emptyIndex, openIndex } from "../layers/index-reader.js";
+import type { ChainIndex } from "../overlay/chain-index.js";
+import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
+import { serveWorker } from "../snapshots/worker-server.js";
+import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
+import type { MountTask, UnmountTask, ViewEvent } from "./view-protocol.js";
+
+interface SharedIndex {
+  readonly index: ChainIndex;
+  users: number;
+}
+
+interface Mounted {
+  readonly session: FuseSession;
+  readonly fileSystem: OverlayFileSystem;
+  readonly indexPath: string | undefined;
+}
+
+const indexes = new Map<string, SharedIndex>();
+const mounts = new Map<string, Mounted>();
+
+function acquireIndex(path: string | undefined): ChainIndex {
+  if (path === undefined) return emptyIndex();
+  const shared = indexes.get(path) ?? { index: openIndex(path), users: 0 };
+  shared.users++;
+  indexes.set(path, shared);
+  return shared.index;
+}
+
+function releaseIndex(path: string | undefined): void {
+  if (path === undefined) return;
+  const shared = indexes.get(path);
+  if (shared !== undefined && --shared.users === 0) indexes.delete(path);
+}
+
+function mount(task: MountTask): void {
+  const { viewId } = task;
+  if (mounts.has(viewId)) throw new AlreadyExistsError(`mount view ${viewId}: already mounted`);
+  const index = acquireIndex(task.indexPath);
+  try {
+    const fileSystem = openFileSystem(task, index);
+    const session = FuseSession.mount({
+      target: task.target,
+      fileSystem,
+      readOnly: task.readOnly,
+      privileged: task.privileged,
+      subtype: "varve",
+      source: `varve:${viewId}`,
+      log: {
+        warn: (message, error) => {
+          const reason = error instanceof Error ? `: ${error.stack ?? error.message}` : "";
+          send({ kind: "warn", viewId, message: message + reason });
+        },
+      },
+      onEnd: () => ended(viewId),
+    });
+    mounts.set(viewId, { session, fileSystem, indexPath: task.indexPath });
+  } catch (error) {
+    releaseIndex(task.indexPath);
+    throw error;
+  }
+}
+
+function openFileSystem(task: MountTask, index: ChainIndex): OverlayFileSystem {
+  const { layerDirs, privileged, upperDir, workDir } = task;
+  const writable = upperDir === undefined || workDir === undefined ? {} : { upperDir, workDir };
+  return new OverlayFileSystem({ index, layerDirs, privileged, ...writable });
+}
+
+/** The kernel is done with the session, because of `unmount` or of someone's umount(8). */
+function ended(viewId: string): void {
+  const mounted = mounts.get(viewId);
+  if (mounted === undefined) return;
+  mounts.delete(viewId);
+  mounted.session.close();
+  releaseIndex(mounted.indexPath);
+  send({ kind: "ended", viewId });
+}
+
+async function unmount(task: UnmountTask): Promise<void> {
+  const mounted = mounts.get(task.viewId);
+  if (mounted === undefined) throw new NotFoundError(`unmount view ${task.viewId}: not mounted`);
+  await mounted.session.unmount(task.force);
+  ended(task.viewId);
+}
+
+const sendEvent = serveWorker({ mount, unmount });
+
+function send(event: ViewEvent): void {
+  sendEvent(event);
+}

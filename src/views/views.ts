@@ -1,0 +1,329 @@
+/**
+ * Views: what users mount. A view is a chain of snapshots with, unless it is read-only, an upper
+ * directory for what is written. It lives until it is removed; mounted or not is a state of it.
+ *
+ * Invariants: `views/<id>` below the root exists before the row and goes after it. The row's
+ * `mounted` is the state that the user asked for; after a crash it is made true again, or cleared.
+ * Operations on one view exclude each other; those on different views do not wait.
+ */
+
+import { Mutex } from "async-mutex";
+import type { Digest } from "../content/digest.js";
+import type { Database } from "../metadata/database.js";
+import type { ViewRow } from "../metadata/view-table.js";
+import type { DiskUsage } from "../snapshots/disk-usage.js";
+import type { Change, LayerTasks, UpperTask } from "../snapshots/layer-tasks.js";
+import type { Log } from "../snapshots/log.js";
+import type { SnapshotStore } from "../snapshots/snapshot-store.js";
+import { syncFileSystem } from "../snapshots/sync.js";
+import { AlreadyExistsError, FailedPreconditionError, NotFoundError } from "../system/errors.js";
+import { ViewDirectories } from "./view-directories.js";
+import { ViewMounts } from "./view-mounts.js";
+import { checkViewName, generateViewName } from "./view-names.js";
+import { selectView } from "./view-selection.js";
+
+/** What a new view is made of. */
+export interface NewView {
+  /** Generated when absent. */
+  readonly name?: string | undefined;
+  /** The image as the user named it, normalised. */
+  readonly image: string;
+  readonly imageId: Digest;
+  readonly manifestDigest: Digest;
+  /** Absent for an image without layers. */
+  readonly chainId: Digest | undefined;
+  readonly readOnly: boolean;
+}
+
+/** The views of one root directory. */
+export class Views {
+  readonly #database: Database;
+  readonly #snapshots: SnapshotStore;
+  readonly #tasks: LayerTasks;
+  readonly #log: Log;
+  readonly #privileged: boolean;
+  readonly #directories: ViewDirectories;
+  readonly #mounts: ViewMounts;
+  readonly #locks = new Map<string, Mutex>();
+
+  constructor(o: {
+    root: string;
+    state: string;
+    database: Database;
+    snapshots: SnapshotStore;
+    tasks: LayerTasks;
+    privileged: boolean;
+    /** Threads that serve mounts. */
+    workers: number;
+    log: Log;
+  }) {
+    this.#database = o.database;
+    this.#snapshots = o.snapshots;
+    this.#tasks = o.tasks;
+    this.#log = o.log;
+    this.#privileged = o.privileged;
+    this.#directories = new ViewDirectories({ root: o.root, tasks: o.tasks, log: o.log });
+    this.#mounts = new ViewMounts({
+      state: o.state,
+      workers: o.workers,
+      log: o.log,
+      onLost: (viewId) => this.#markUnmounted(viewId),
+    });
+  }
+
+  /**
+   * Reconciles directories with rows, detaches dead mounts of an earlier daemon and, with `restore`,
+   * mounts again what was mounted then. A view that cannot be mounted is logged and left unmounted.
+   * Call once, before use.
+   */
+  async open(o: { restore: boolean }): Promise<void> {
+    await this.#directories.open(this.list().map((view) => view.id));
+    await this.#mounts.detachDead(this.list());
+    for (const view of this.list().filter((row) => row.mounted)) {
+      if (o.restore) await this.#restore(view);
+      else this.#markUnmounted(view.id);
+    }
+  }
+
+  /** Every view, oldest first. */
+  list(): ViewRow[] {
+    return this.#database.views.list();
+  }
+
+  /**
+   * The view with this name, ID, unique ID prefix, or mount path.
+   *
+   * @throws NotFoundError
+   * @throws InvalidArgumentError an ambiguous prefix
+   */
+  get(selector: string): ViewRow {
+    return selectView(this.list(), selector);
+  }
+
+  /** True when the view is mounted and served. */
+  isMounted(view: ViewRow): boolean {
+    return view.mounted && this.#mounts.isServed(view.id);
+  }
+
+  /** The directory that holds what was written; undefined for a read-only view. */
+  upperDir(view: ViewRow): string | undefined {
+    return view.readOnly ? undefined : this.#directories.of(view.id).upper;
+  }
+
+  /**
+   * Makes a view, not yet mounted.
+   *
+   * @throws InvalidArgumentError a bad name
+   * @throws AlreadyExistsError the name is taken
+   * @throws NotFoundError the chain is not unpacked
+   */
+  async prepare(o: NewView): Promise<ViewRow> {
+    const isTaken = (name: string) => this.#database.views.getByName(name) !== undefined;
+    const name = o.name ?? generateViewName(isTaken);
+    checkViewName(name);
+    if (isTaken(name)) {
+      throw new AlreadyExistsError(
+        `create view ${JSON.stringify(name)}: the name is taken; remove that view with "varve rm ${name}" or choose another name`,
+      );
+    }
+    const chain = {
+      indexPath: this.#snapshots.indexPath(o.chainId),
+      layerDirs: this.#snapshots.layerDirs(o.chainId),
+    };
+    const id = this.#directories.newId();
+    const { imageId, manifestDigest, chainId, readOnly } = o;
+    try {
+      if (!readOnly) await this.#directories.create(id, chain, this.#privileged);
+      return this.#database.views.insert({
+        id,
+        name,
+        image: o.image,
+        imageId,
+        manifestDigest,
+        ...(chainId === undefined ? {} : { chainId }),
+        readOnly,
+        target: "",
+        mounted: false,
+      });
+    } catch (error) {
+      await this.#directories.remove(id);
+      throw error;
+    }
+  }
+
+  /**
+   * Mounts a view. Without `target`: where it was last mounted, at first below the state directory.
+   *
+   * @throws NotFoundError
+   * @throws FailedPreconditionError it is mounted already, or the target is not an empty directory
+   * @throws PermissionDeniedError, UnavailableError no right to mount, or no /dev/fuse
+   */
+  mount(selector: string, target?: string): Promise<ViewRow> {
+    return this.#exclusive(selector, (view) => this.#mount(view, target));
+  }
+
+  /**
+   * Unmounts a view; what was written stays.
+   *
+   * @throws NotFoundError
+   * @throws FailedPreconditionError it is not mounted, or in use and `force` is false
+   */
+  unmount(selector: string, force: boolean): Promise<ViewRow> {
+    return this.#exclusive(selector, async (view) => {
+      if (!this.isMounted(view)) {
+        throw new FailedPreconditionError(`unmount view ${view.name}: it is not mounted`);
+      }
+      await this.#mounts.unmount(view, force);
+      this.#markUnmounted(view.id);
+      return this.#database.views.get(view.id)!;
+    });
+  }
+
+  /**
+   * Removes a view and what was written in it. With `force` a mounted one is unmounted first.
+   *
+   * @throws NotFoundError
+   * @throws FailedPreconditionError it is mounted and `force` is false
+   */
+  async remove(selector: string, force: boolean): Promise<void> {
+    await this.#exclusive(selector, async (view) => {
+      if (this.isMounted(view)) {
+        if (!force) {
+          throw new FailedPreconditionError(
+            `remove view ${view.name}: it is mounted on ${view.target}; unmount it first or use --force`,
+          );
+        }
+        await this.#mounts.unmount(view, true);
+      }
+      this.#database.views.delete(view.id);
+      this.#locks.delete(view.id);
+      await this.#directories.remove(view.id);
+    });
+  }
+
+  /** Disk usage of what was written; nothing for a read-only view. @throws NotFoundError */
+  async usage(selector: string): Promise<DiskUsage> {
+    const upper = this.upperDir(this.get(selector));
+    return upper === undefined ? { bytes: 0, inodes: 0 } : this.#tasks.usage(upper);
+  }
+
+  /**
+   * Lists what changed since the view was made, in batches; what programs wrote until now is in it.
+   *
+   * @throws NotFoundError
+   * @throws CancelledError
+   */
+  async changes(
+    selector: string,
+    onChanges: (changes: readonly Change[]) => void,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#exclusive(selector, async (view) => {
+      const upper = await this.#flushedUpper(view);
+      if (upper !== undefined) await this.#tasks.changes(upper, onChanges, signal);
+    });
+  }
+
+  /**
+   * Runs `work` on a view's upper directory, flushed, while nobody mounts, unmounts or removes the
+   * view. `upper` is undefined for a read-only view.
+   *
+   * @throws NotFoundError
+   */
+  withUpper<R>(
+    selector: string,
+    work: (view: ViewRow, upper: UpperTask | undefined) => Promise<R>,
+  ): Promise<R> {
+    return this.#exclusive(selector, async (view) => work(view, await this.#flushedUpper(view)));
+  }
+
+  /**
+   * Ends all mounts, also those in use; with `keepMounts` leaves them in place (dead until the next
+   * daemon restores them).
+   */
+  async close(o: { keepMounts: boolean }): Promise<void> {
+    if (!o.keepMounts) {
+      for (const view of this.list().filter((row) => this.isMounted(row))) {
+        await this.#exclusive(view.id, () => this.#unmountAtEnd(view));
+      }
+    }
+    await this.#mounts.close();
+  }
+
+  async #unmountAtEnd(view: ViewRow): Promise<void> {
+    try {
+      await this.#mounts.unmount(view, true);
+      this.#markUnmounted(view.id);
+    } catch (error) {
+      this.#log.warn(`view ${view.name}: not unmounted from ${view.target}`, error);
+    }
+  }
+
+  async #mount(view: ViewRow, target: string | undefined): Promise<ViewRow> {
+    if (this.isMounted(view)) {
+      throw new FailedPreconditionError(
+        `mount view ${view.name}: it is already mounted on ${view.target}`,
+      );
+    }
+    const mountedOn = await this.#mounts.mount(
+      {
+        viewId: view.id,
+        readOnly: view.readOnly,
+        ...this.#layers(view),
+        ...this.#upper(view),
+      },
+      target ?? (view.target === "" ? undefined : view.target),
+    );
+    this.#database.views.setMounted(view.id, true, mountedOn);
+    return this.#database.views.get(view.id)!;
+  }
+
+  async #restore(view: ViewRow): Promise<void> {
+    try {
+      await this.#exclusive(view.id, () => this.#mount(view, undefined));
+      this.#log.info(`view ${view.name}: mounted again on ${view.target}`);
+    } catch (error) {
+      this.#markUnmounted(view.id);
+      this.#log.warn(`view ${view.name}: not mounted again on ${view.target}`, error);
+    }
+  }
+
+  #layers(view: ViewRow) {
+    return {
+      privileged: this.#privileged,
+      indexPath: this.#snapshots.indexPath(view.chainId),
+      layerDirs: this.#snapshots.layerDirs(view.chainId),
+    };
+  }
+
+  #upper(view: ViewRow): { upperDir: string | undefined; workDir: string | undefined } {
+    if (view.readOnly) return { upperDir: undefined, workDir: undefined };
+    const { upper, work } = this.#directories.of(view.id);
+    return { upperDir: upper, workDir: work };
+  }
+
+  async #flushedUpper(view: ViewRow): Promise<UpperTask | undefined> {
+    const { upperDir, workDir } = this.#upper(view);
+    if (upperDir === undefined || workDir === undefined) return undefined;
+    // Pages that programs dirtied through mappings are in the view's page cache, not yet in the upper.
+    if (this.isMounted(view)) await syncFileSystem(view.target);
+    return { upperDir, workDir, ...this.#layers(view) };
+  }
+
+  #markUnmounted(viewId: string): void {
+    const view = this.#database.views.get(viewId);
+    if (view?.mounted === true) this.#database.views.setMounted(viewId, false, view.target);
+  }
+
+  /** Runs `work` with the view as it is once all earlier work on it is done. */
+  #exclusive<R>(selector: string, work: (view: ViewRow) => Promise<R>): Promise<R> {
+    const { id, name } = this.get(selector);
+    const lock = this.#locks.get(id) ?? new Mutex();
+    this.#locks.set(id, lock);
+    return lock.runExclusive(() => {
+      const view = this.#database.views.get(id);
+      if (view === undefined) throw new NotFoundError(`view ${name}: it was removed`);
+      return work(view);
+    });
+  }
+}
