@@ -1,0 +1,164 @@
+/**
+ * Every command: how it is called, what it is for, and where its definition is. A definition is
+ * loaded only when its command runs, because start-up time is what one feels of a command line.
+ */
+
+import type { VarveCommand } from "./command.js";
+import type { CliContext } from "./context.js";
+
+/** A file of src/cli/commands. */
+export interface CommandModule {
+  /** Adds arguments, options, examples and the action. */
+  define(command: VarveCommand, cli: CliContext): void;
+}
+
+/** A row of the table. */
+export interface CommandEntry {
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly group: string;
+  readonly summary: string;
+  load(): Promise<CommandModule>;
+}
+
+const IMAGES = "Images:";
+const VIEWS = "Views (mounted root file systems):";
+const BUILD = "From a view to an image:";
+const DAEMON = "Daemon and help:";
+
+/** All commands in the order of the help. */
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: "load",
+    group: IMAGES,
+    summary: "Load images from an archive, a directory or standard input",
+    load: () => import("./commands/load.js"),
+  },
+  {
+    name: "save",
+    group: IMAGES,
+    summary: "Save images to an archive or a directory",
+    load: () => import("./commands/save.js"),
+  },
+  {
+    name: "images",
+    group: IMAGES,
+    summary: "List images",
+    load: () => import("./commands/images.js"),
+  },
+  {
+    name: "inspect",
+    group: IMAGES,
+    summary: "Show everything about images and views",
+    load: () => import("./commands/inspect.js"),
+  },
+  {
+    name: "history",
+    group: IMAGES,
+    summary: "Show how an image came to be",
+    load: () => import("./commands/history.js"),
+  },
+  {
+    name: "tag",
+    group: IMAGES,
+    summary: "Give an image another name",
+    load: () => import("./commands/tag.js"),
+  },
+  {
+    name: "rmi",
+    group: IMAGES,
+    summary: "Remove images",
+    load: () => import("./commands/rmi.js"),
+  },
+  {
+    name: "unpack",
+    group: IMAGES,
+    summary: "Unpack an image's layers ahead of its first mount",
+    load: () => import("./commands/unpack.js"),
+  },
+  {
+    name: "image",
+    group: IMAGES,
+    summary: "The commands above under docker's other names (image ls, image rm, …)",
+    load: () => import("./commands/image.js"),
+  },
+  {
+    name: "mount",
+    group: VIEWS,
+    summary: "Mount an image's root file system, writable unless asked otherwise",
+    load: () => import("./commands/mount.js"),
+  },
+  {
+    name: "views",
+    aliases: ["ls"],
+    group: VIEWS,
+    summary: "List views",
+    load: () => import("./commands/views.js"),
+  },
+  {
+    name: "umount",
+    aliases: ["unmount"],
+    group: VIEWS,
+    summary: "Unmount views; what was written in them stays",
+    load: () => import("./commands/umount.js"),
+  },
+  {
+    name: "rm",
+    group: VIEWS,
+    summary: "Remove views and what was written in them",
+    load: () => import("./commands/rm.js"),
+  },
+  {
+    name: "diff",
+    group: BUILD,
+    summary: "Show what changed in a view",
+    load: () => import("./commands/diff.js"),
+  },
+  {
+    name: "commit",
+    group: BUILD,
+    summary: "Make an image of a view",
+    load: () => import("./commands/commit.js"),
+  },
+  {
+    name: "bundle",
+    group: BUILD,
+    summary: "Write an OCI runtime bundle that runs a view in a container",
+    load: () => import("./commands/bundle.js"),
+  },
+  {
+    name: "daemon",
+    group: DAEMON,
+    summary: "Run the daemon in the foreground, or stop it",
+    load: () => import("./commands/daemon.js"),
+  },
+  {
+    name: "info",
+    group: DAEMON,
+    summary: "Show the daemon's paths, counts and what this machine lacks",
+    load: () => import("./commands/info.js"),
+  },
+  {
+    name: "version",
+    group: DAEMON,
+    summary: "Show the versions of the command line and the daemon",
+    load: () => import("./commands/version.js"),
+  },
+  {
+    name: "completion",
+    group: DAEMON,
+    summary: "Print a completion script for bash, zsh or fish",
+    load: () => import("./commands/completion.js"),
+  },
+  {
+    name: "help",
+    group: DAEMON,
+    summary: "Show the help of a command",
+    load: () => import("./commands/help.js"),
+  },
+];
+
+/** The entry of a command by its name or alias. */
+export function findCommand(name: string): CommandEntry | undefined {
+  return COMMANDS.find((entry) => entry.name === name || entry.aliases?.includes(name));
+}

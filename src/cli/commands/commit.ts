@@ -1,0 +1,89 @@
+/** `varve commit` */
+
+import { InvalidArgumentError, Option } from "commander";
+import type { CommittedImage } from "../../client/index.js";
+import { BaseError } from "../../system/errors.js";
+import { collect, type VarveCommand } from "../command.js";
+import type { CliContext } from "../context.js";
+import { createProgress, followProgress } from "../progress.js";
+import { UsageError } from "../usage-error.js";
+import { viewOperand } from "../view-operand.js";
+
+interface CommitFlags {
+  readonly author?: string;
+  readonly message?: string;
+  readonly change?: string[];
+  readonly compression: string;
+  readonly compressionLevel?: number;
+  readonly quiet?: boolean;
+}
+
+/** Adds arguments, options and the action. */
+export function define(command: VarveCommand, cli: CliContext): void {
+  command
+    .argument("<view>", "Name, ID or mount path of a view")
+    .argument("[new-name]", "Name of the new image: NAME[:TAG]")
+    .option("-a, --author <author>", "Author, for instance 'Ada <ada@example.org>'")
+    .option("-m, --message <message>", "Comment in the image's history")
+    .option("-c, --change <instruction>", "Change the configuration, as in a Dockerfile", collect)
+    .addOption(
+      new Option("--compression <method>", "How to compress the layer")
+        .choices(["gzip", "zstd", "none"])
+        .default("gzip"),
+    )
+    .option("--compression-level <level>", "Small and fast (1) to thorough (9; zstd: 22)", levelOf)
+    .option("-q, --quiet", "Show no progress")
+    .examples(
+      [
+        ["varve commit box mybox:v2", "Make an image of a view; prints its ID"],
+        ["varve commit box -m 'add curl' -a Ada mybox:v3", "With a comment and an author"],
+        [`varve commit box -c 'CMD ["sh"]' -c 'ENV A=1' mybox:v4`, "With another configuration"],
+        ["SOURCE_DATE_EPOCH=0 varve commit box mybox:v5", "With the same ID every time"],
+      ],
+      "Instructions: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER,\n" +
+        "VOLUME, WORKDIR. The view stays as it is. SOURCE_DATE_EPOCH sets the time of creation.",
+    )
+    .action((view: string, name: string | undefined, flags: CommitFlags) =>
+      commit(cli, view, name, flags),
+    );
+}
+
+function levelOf(text: string): number {
+  if (!/^\d{1,2}$/.test(text) || Number(text) > 22) throw new InvalidArgumentError("want 0 to 22");
+  return Number(text);
+}
+
+async function commit(
+  cli: CliContext,
+  view: string,
+  reference: string | undefined,
+  flags: CommitFlags,
+): Promise<void> {
+  const epoch = sourceDateEpoch(cli.env.SOURCE_DATE_EPOCH);
+  const client = await cli.connect();
+  const display = createProgress(cli.stderr, flags.quiet === true, cli.env);
+  const request = {
+    name: viewOperand(view),
+    reference: reference ?? "",
+    author: flags.author ?? "",
+    message: flags.message ?? "",
+    changes: flags.change ?? [],
+    compression: flags.compression,
+    compressionLevel: flags.compressionLevel ?? 0,
+    ...(epoch === undefined ? {} : { sourceDateEpoch: epoch }),
+  };
+  let image: CommittedImage | undefined;
+  const stream = client.commitView(request, { signal: cli.signal });
+  await followProgress(stream, display, (message) => {
+    image = message.image ?? image;
+  });
+  if (image === undefined) throw new BaseError("SYSCALL", "commit: the daemon sent no image");
+  cli.print(image.id);
+}
+
+/** The daemon may have been started long ago by somebody else: the caller's variable counts. */
+function sourceDateEpoch(text: string | undefined): bigint | undefined {
+  if (text === undefined || text === "") return undefined;
+  if (/^\d{1,15}$/.test(text)) return BigInt(text);
+  throw new UsageError(`SOURCE_DATE_EPOCH=${text}: want seconds since 1970, a whole number`);
+}

@@ -1,0 +1,119 @@
+/** `varve daemon` and `varve daemon stop` */
+
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
+import { InvalidArgumentError, Option } from "commander";
+import { daemonEntry, isListening } from "../../client/autostart.js";
+import { UnavailableError } from "../../system/errors.js";
+import type { VarveCommand } from "../command.js";
+import { connectIfRunning, notRunning } from "../connection.js";
+import type { CliContext, GlobalOptions } from "../context.js";
+
+interface DaemonFlags {
+  readonly logLevel?: string;
+  readonly keepMounts?: boolean;
+  readonly restoreViews?: boolean;
+  readonly fuseWorkers?: number;
+  readonly unpackWorkers?: number;
+}
+
+const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+
+/** Adds arguments, options and the action. */
+export function define(command: VarveCommand, cli: CliContext): void {
+  command
+    .usage("[options] [stop]")
+    .addOption(new Option("--log-level <level>", "What to log (default: info)").choices(LOG_LEVELS))
+    .option("--keep-mounts", "Leave mounts in place when the daemon ends")
+    .option("--no-restore-views", "Do not mount again what was mounted when the last one ended")
+    .option("--fuse-workers <count>", "Threads that serve mounts", countOf)
+    .option("--unpack-workers <count>", "Layers unpacked side by side", countOf)
+    .examples(
+      [
+        ["varve daemon", "Run in the foreground with logs on standard error; Ctrl-C ends it"],
+        ["varve --root /data/varve daemon", "Keep everything in another directory"],
+        ["varve --root a --state b daemon", "A private daemon beside the usual one"],
+        ["varve daemon stop", "End the daemon, and wait until it is gone"],
+      ],
+      "Other commands start a daemon by themselves when none runs. Settings may also stand in the\n" +
+        "configuration file or in environment variables (--log-level: log_level, VARVE_LOG_LEVEL).",
+    )
+    .action(() => runDaemon(cli.globals(), command));
+  const stop = command.command("stop") as VarveCommand;
+  stop
+    .summary("End the daemon, and wait until it is gone")
+    .description("End the daemon, and wait until it is gone.")
+    .option("-t, --timeout <seconds>", "How long to wait", countOf, 30)
+    .examples([
+      ["varve daemon stop", "Unmounts all views; what was written in them stays"],
+      ["varve --socket /run/other.sock daemon stop", "Another daemon than the usual one"],
+    ])
+    .action((flags: { timeout: number }) => stopDaemon(cli, flags.timeout));
+}
+
+function countOf(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("want a whole number from 1");
+  return Number(text);
+}
+
+/** The daemon takes over this process: its signals, its output and its exit code. */
+async function runDaemon(globals: GlobalOptions, command: VarveCommand): Promise<never> {
+  const entry = daemonEntry();
+  process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
+  process.stdout.removeAllListeners("error");
+  // The entry is a program that reads its own command line.
+  process.argv = [process.argv[0] ?? "node", entry, ...daemonArguments(globals, command)];
+  await import(pathToFileURL(entry).href);
+  return new Promise<never>(() => undefined);
+}
+
+function daemonArguments(globals: GlobalOptions, command: VarveCommand): string[] {
+  const flags = command.opts<DaemonFlags>();
+  const values: [string, string | number | undefined][] = [
+    ["--root", globals.root],
+    ["--state", globals.state],
+    ["--socket", globals.socket],
+    ["--config", globals.config],
+    ["--log-level", flags.logLevel],
+    ["--fuse-workers", flags.fuseWorkers],
+    ["--unpack-workers", flags.unpackWorkers],
+  ];
+  const given = values.flatMap(([flag, value]) =>
+    value === undefined ? [] : [flag, String(value)],
+  );
+  if (flags.keepMounts === true) given.push("--keep-mounts");
+  // "true" is commander's default of a --no- option: only what was typed is passed on.
+  if (flags.restoreViews === false) given.push("--no-restore-views");
+  return given;
+}
+
+async function stopDaemon(cli: CliContext, timeoutSeconds: number): Promise<void> {
+  const { client, socket } = await connectIfRunning(cli.globals(), cli.env);
+  if (client === undefined) throw notRunning(socket, "nothing to stop");
+  let pid: number;
+  try {
+    pid = Number((await client.info({ signal: cli.signal })).pid);
+    await client.shutdown({ signal: cli.signal });
+  } finally {
+    client.close();
+  }
+  const deadline = Date.now() + timeoutSeconds * 1000;
+  while (Date.now() < deadline) {
+    if (!isAlive(pid) && !(await isListening(socket))) return;
+    await sleep(20, undefined, { signal: cli.signal });
+  }
+  throw new UnavailableError(
+    `stop the daemon at ${path.resolve(socket)}: process ${pid} still runs after ${timeoutSeconds} s`,
+  );
+}
+
+/** False once the process is gone (or a zombie that its parent has not collected). */
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

@@ -1,0 +1,35 @@
+/** `varve help` */
+
+import type { VarveCommand } from "../command.js";
+import type { CliContext } from "../context.js";
+import { UsageError } from "../usage-error.js";
+
+/** Adds arguments, options and the action. */
+export function define(command: VarveCommand, cli: CliContext): void {
+  command
+    .argument("[command...]", "The command, for instance: daemon stop")
+    .examples([
+      ["varve help", "All commands"],
+      ["varve help commit", "One command"],
+      ["varve commit --help", "The same"],
+    ])
+    .action((words: string[]) => showHelp(command, words, cli));
+}
+
+async function showHelp(help: VarveCommand, words: string[], cli: CliContext): Promise<void> {
+  let command = help.parent as VarveCommand;
+  const { defineCommand } = await import("../program.js");
+  for (const [depth, word] of words.entries()) {
+    const next = command.commands.find(
+      (candidate) => candidate.name() === word || candidate.aliases().includes(word),
+    );
+    if (next === undefined) throw new UsageError(`help: no command "${words.join(" ")}"`);
+    command = next as VarveCommand;
+    if (depth === 0 && command !== help) await defineCommand(command, cli);
+    if (depth === 1 && words[0] === "image") {
+      const { defineNested } = await import("./image.js");
+      await defineNested(command, cli);
+    }
+  }
+  command.outputHelp();
+}

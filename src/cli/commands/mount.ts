@@ -1,0 +1,96 @@
+/** `varve mount` */
+
+import path from "node:path";
+import type { View } from "../../client/index.js";
+import { BaseError } from "../../system/errors.js";
+import type { VarveCommand } from "../command.js";
+import type { CliContext } from "../context.js";
+import { createProgress, followProgress } from "../progress.js";
+import { alignColumns } from "../tables.js";
+import { printableText } from "../terminal-text.js";
+import { UsageError } from "../usage-error.js";
+
+interface MountFlags {
+  readonly name?: string;
+  readonly readOnly?: boolean;
+  readonly platform?: string;
+  readonly quiet?: boolean;
+}
+
+/** Adds arguments, options and the action. */
+export function define(command: VarveCommand, cli: CliContext): void {
+  command
+    .argument("[image]", "Name or ID of an image")
+    .argument("[target]", "An empty directory to mount at (default: one in the state directory)")
+    .option("-n, --name <view>", "Name of the view; without an image: the view to mount again")
+    .option("-r, --read-only", "Mount read-only")
+    .option("--platform <platform>", "Platform of an index (os/arch[/variant])")
+    .option("-q, --quiet", "Show no progress")
+    .examples(
+      [
+        ["varve mount busybox --name box", "Make a view and mount it; prints where"],
+        ["varve mount busybox /mnt/box", "Mount at a directory of your choice"],
+        ["varve mount --read-only debian /mnt/deb", "A view that nothing can change"],
+        ["varve mount --name box", "Mount a view again, with everything in it"],
+        ["varve mount --name box ./there", "The same, elsewhere"],
+        ["varve mount", "List what is mounted"],
+        ["cd $(varve mount busybox)", "Go there"],
+      ],
+      "A target begins with / or . (./there, not there), an image never does.",
+    )
+    .action((image: string | undefined, target: string | undefined, flags: MountFlags) =>
+      mount(cli, image, target, flags),
+    );
+}
+
+async function mount(
+  cli: CliContext,
+  first: string | undefined,
+  second: string | undefined,
+  flags: MountFlags,
+): Promise<void> {
+  if (first === undefined && flags.name === undefined) return listMounts(cli, flags);
+  const { image, target } = operandsOf(first, second, flags);
+  const client = await cli.connect();
+  const display = createProgress(cli.stderr, flags.quiet === true, cli.env);
+  const request = {
+    image,
+    name: flags.name ?? "",
+    target: target === "" ? "" : path.resolve(target),
+    readOnly: flags.readOnly === true,
+    platform: flags.platform ?? "",
+  };
+  let view: View | undefined;
+  const stream = client.mountView(request, { signal: cli.signal });
+  await followProgress(stream, display, (message) => {
+    view = message.view ?? view;
+  });
+  if (view === undefined) throw new BaseError("SYSCALL", "mount: the daemon sent no view");
+  cli.print(view.target);
+}
+
+/** Tells an image from a target when only one of them is there. */
+function operandsOf(
+  first: string | undefined,
+  second: string | undefined,
+  flags: MountFlags,
+): { image: string; target: string } {
+  if (first === undefined) return { image: "", target: "" };
+  if (second !== undefined || !/^[./]/.test(first)) return { image: first, target: second ?? "" };
+  if (flags.name === undefined) {
+    throw new UsageError(`mount at ${first}: which image? Give IMAGE before it, or --name VIEW`);
+  }
+  return { image: "", target: first };
+}
+
+/** As podman: name and place of everything that is mounted. */
+async function listMounts(cli: CliContext, flags: MountFlags): Promise<void> {
+  if (flags.readOnly === true || flags.platform !== undefined) {
+    throw new UsageError("mount: which image?");
+  }
+  const client = await cli.connect();
+  const { views } = await client.listViews({ sizes: false }, { signal: cli.signal });
+  const mounted = views.filter((view) => view.mounted);
+  const rows = mounted.map((view) => [view.name, printableText(view.target)]);
+  for (const line of alignColumns(rows)) cli.print(line);
+}

@@ -1,0 +1,84 @@
+/** The root command: global options, the list of commands, and the loading of the one that runs. */
+
+import { HELP_CONFIGURATION, VarveCommand } from "./command.js";
+import { COMMANDS, findCommand } from "./command-table.js";
+import type { CliContext } from "./context.js";
+
+const DESCRIPTION =
+  "varve mounts OCI images as writable root file systems and commits what changed into new images.";
+
+const AFTER_HELP = `
+Environment:
+  VARVE_ROOT, VARVE_STATE, VARVE_SOCKET, VARVE_CONFIG   as the options above
+  VARVE_NO_AUTOSTART=1   as --no-autostart
+  NO_COLOR=1             no colours
+
+Exit codes:
+  0 success, 1 the command failed, 2 the command line is wrong, 130 interrupted by Ctrl-C
+
+Examples:
+  varve load -i busybox.tar        Load an image from an archive
+  varve mount busybox --name box   Mount it; prints where
+  varve diff box                   See what changed in it
+  varve commit box mybox:v2        Make an image of it
+  varve help commit                More about a command`;
+
+/**
+ * The root command, ready to parse.
+ *
+ * @param onCommand told the full name ("daemon stop") of the command that is about to run
+ */
+export function buildProgram(cli: CliContext, onCommand: (name: string) => void): VarveCommand {
+  const program = new VarveCommand("varve");
+  program
+    .description(DESCRIPTION)
+    .usage("[options] COMMAND")
+    .configureHelp({ ...HELP_CONFIGURATION, ...helpWidth(cli) })
+    .configureOutput({
+      writeOut: (text) => void cli.stdout.write(text),
+      // Only the help that a bare "varve" prints comes here.
+      writeErr: (text) => void cli.stdout.write(text),
+      // main() reports errors.
+      outputError: () => undefined,
+    })
+    .exitOverride()
+    .showSuggestionAfterError()
+    .helpOption("-h, --help", "Show help")
+    .helpCommand(false)
+    .optionsGroup("Options (for every command):");
+  addGlobalOptions(program);
+  for (const entry of COMMANDS) {
+    const command = program.command(entry.name).summary(entry.summary).description(entry.summary);
+    command.helpGroup(entry.group).aliases(entry.aliases ?? []);
+  }
+  program.addHelpText("after", AFTER_HELP);
+  program.hook("preSubcommand", async (_root, command) => {
+    onCommand(command.name());
+    await defineCommand(command as VarveCommand, cli);
+    command.hook("preSubcommand", (_parent, nested) =>
+      onCommand(`${command.name()} ${nested.name()}`),
+    );
+  });
+  return program;
+}
+
+/** Loads a command's definition from its file into `command`. */
+export async function defineCommand(command: VarveCommand, cli: CliContext): Promise<void> {
+  const module = await findCommand(command.name())?.load();
+  module?.define(command, cli);
+}
+
+function addGlobalOptions(program: VarveCommand): void {
+  program
+    .option("--root <dir>", "Where images and what was written in views are kept")
+    .option("--state <dir>", "Where the socket and the default mount targets are")
+    .option("--socket <path>", "The daemon's socket (default: varve.sock in the state directory)")
+    .option("--config <file>", "Configuration file (TOML)")
+    .option("--no-autostart", "Fail when no daemon runs instead of starting one")
+    .option("--debug", "Show where an error came from", false);
+}
+
+function helpWidth(cli: CliContext): { helpWidth: number } {
+  // 80 where there is no terminal, so that help in a pipe or a document is always the same.
+  return { helpWidth: Math.min(cli.stdout.columns ?? 80, 100) };
+}
