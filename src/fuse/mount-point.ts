@@ -1,0 +1,275 @@
+/** Making and removing the mount behind a session, with errors that say what to do about them. */
+
+import { execFile } from "node:child_process";
+import { existsSync, lstatSync, readFileSync, writeFileSync } from "node:fs";
+import { fuse } from "../system/addon.js";
+import { type ByteString, toBytes } from "../system/bytes.js";
+import { MNT_DETACH, MS_RDONLY, UMOUNT_NOFOLLOW } from "../system/constants.js";
+import {
+  EACCES,
+  EBUSY,
+  EINVAL,
+  ENODEV,
+  ENOENT,
+  ENXIO,
+  EPERM,
+  syscallError,
+} from "../system/errno.js";
+import {
+  FailedPreconditionError,
+  InvalidArgumentError,
+  NotFoundError,
+  PermissionDeniedError,
+  UnsupportedError,
+} from "../system/errors.js";
+import type { FuseChannel } from "../system/native.js";
+
+/** What to mount where. */
+export interface MountRequest {
+  /** An existing directory, absolute. */
+  target: string;
+  /** First column of /proc/mounts. */
+  source: string;
+  /** The part after "fuse." in the type column: letters, digits, ".", "_", "-". */
+  subtype: string;
+  readOnly: boolean;
+  /** mount(2) as root; otherwise fusermount3. */
+  privileged: boolean;
+}
+
+/** One line of mountinfo, as far as it matters here. */
+export interface MountRecord {
+  /** "major:minor" of the mounted file system. */
+  readonly device: string;
+  readonly type: string;
+}
+
+/**
+ * The topmost mount on exactly `target`, without touching the mount itself: a path lookup in it could
+ * wait for the very thread that asks.
+ *
+ * @see proc_pid_mountinfo(5)
+ */
+export function findMount(target: string): MountRecord | undefined {
+  return searchMounts(readFileSync("/proc/self/mountinfo", "latin1"), toBytes(target));
+}
+
+/** `findMount` over the text of a mountinfo file. */
+export function searchMounts(mountinfo: string, target: ByteString): MountRecord | undefined {
+  let found: MountRecord | undefined;
+  for (const line of mountinfo.split("\n")) {
+    const fields = line.split(" ");
+    const [, , device, , mountPoint] = fields;
+    if (device === undefined || mountPoint === undefined) continue;
+    if (unescapeOctal(mountPoint) !== target) continue;
+    const type = fields[fields.indexOf("-", 6) + 1] ?? "";
+    found = { device, type };
+  }
+  return found;
+}
+
+/** mountinfo writes space, tab, newline and backslash as \040 and so on. */
+function unescapeOctal(text: string): string {
+  if (!text.includes("\\")) return text;
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
+}
+
+/**
+ * Mounts and returns the connection, on which INIT waits.
+ *
+ * @throws NotFoundError no such target
+ * @throws InvalidArgumentError the target is no directory, or the subtype malformed
+ * @throws FailedPreconditionError a dead or living FUSE mount is on the target, or fusermount3 fails
+ * @throws PermissionDeniedError mount(2) or fusermount3 refuses
+ * @throws UnsupportedError no FUSE in the kernel, or no fusermount3
+ * @throws SyscallError anything else
+ */
+export function mountFuse(request: MountRequest): FuseChannel {
+  if (!/^[\w.-]+$/.test(request.subtype)) {
+    throw new InvalidArgumentError(
+      `mount ${request.target}: bad FUSE subtype "${request.subtype}"`,
+    );
+  }
+  checkTarget(request.target);
+  return request.privileged ? mountAsRoot(request) : mountAsUser(request);
+}
+
+function checkTarget(target: string): void {
+  const mounted = findMount(target);
+  if (mounted?.type.startsWith("fuse.varve") === true) {
+    throw new FailedPreconditionError(
+      `mount ${target}: a varve mount is there already, perhaps of a daemon that died; ` +
+        `remove it with: umount -l ${target}`,
+    );
+  }
+  try {
+    if (!lstatSync(target).isDirectory()) {
+      throw new InvalidArgumentError(`mount ${target}: not a directory`);
+    }
+  } catch (error) {
+    throw targetError(target, error);
+  }
+}
+
+function targetError(target: string, error: unknown): unknown {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  if (code === "ENOENT") return new NotFoundError(`mount ${target}: no such directory`);
+  if (code === "ENOTCONN") {
+    return new FailedPreconditionError(
+      `mount ${target}: a FUSE mount whose daemon died is there; remove it with: umount -l ${target}`,
+      { cause: error },
+    );
+  }
+  if (code === "EACCES") {
+    return new PermissionDeniedError(`mount ${target}: permission denied`, { cause: error });
+  }
+  return error;
+}
+
+function mountAsRoot(request: MountRequest): FuseChannel {
+  const { target } = request;
+  const options = `default_permissions,allow_other,subtype=${request.subtype}`;
+  const result = fuse.mountDirect(
+    toBytes(target),
+    toBytes(request.source),
+    request.readOnly ? MS_RDONLY : 0,
+    toBytes(options),
+  );
+  if (typeof result !== "number") return result;
+  const cause = syscallError(result, "mount", target);
+  switch (-result) {
+    case EPERM:
+    case EACCES:
+      throw new PermissionDeniedError(
+        `mount ${target}: not permitted to use mount(2); run as root, or unprivileged with fuse3 installed`,
+        { cause },
+      );
+    case ENODEV:
+    case ENXIO:
+      throw noFuse(target, cause);
+    case ENOENT:
+      if (!existsSync("/dev/fuse")) throw noFuse(target, cause);
+      throw cause;
+    default:
+      throw cause;
+  }
+}
+
+function noFuse(target: string, cause: Error): UnsupportedError {
+  return new UnsupportedError(
+    `mount ${target}: no usable /dev/fuse; load the kernel module with: modprobe fuse ` +
+      "(in a container: --device /dev/fuse --cap-add SYS_ADMIN)",
+    { cause },
+  );
+}
+
+function mountAsUser(request: MountRequest): FuseChannel {
+  const { target } = request;
+  const options = [
+    request.readOnly ? "ro" : "rw",
+    `subtype=${request.subtype}`,
+    `fsname=${request.source.replace(/[\\,]/g, "\\$&")}`,
+    "default_permissions",
+  ];
+  // Refused unless the administrator allows it; without it only the mounting user sees the mount.
+  if (isAllowOtherPermitted()) options.push("allow_other");
+  const result = fuse.mountThroughHelper(toBytes(target), toBytes(options.join(",")));
+  if (typeof result === "object") return result;
+  if (typeof result === "string") throw helperError(target, result.trim());
+  const cause = syscallError(result, "fusermount3", target);
+  if (result === -ENOENT) {
+    throw new UnsupportedError(
+      `mount ${target}: mounting without root needs fusermount3; install it with: apt-get install fuse3`,
+      { cause },
+    );
+  }
+  throw cause;
+}
+
+function isAllowOtherPermitted(): boolean {
+  try {
+    return /^\s*user_allow_other\s*$/m.test(readFileSync("/etc/fuse.conf", "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+function helperError(target: string, text: string): Error {
+  const message = `mount ${target}: ${text}`;
+  if (/not permitted|[Pp]ermission denied|no write access/.test(text)) {
+    return new PermissionDeniedError(message);
+  }
+  if (/device not found/.test(text)) return noFuse(target, new Error(text));
+  return new FailedPreconditionError(message);
+}
+
+/**
+ * Takes the mount off `target`, without blocking this thread: what is dirty is written back first,
+ * through the session that serves it. Resolves also when nothing is mounted there any more.
+ *
+ * @param force detaches it even while it is in use; its users go on until the connection closes
+ * @throws FailedPreconditionError in use
+ * @throws PermissionDeniedError not allowed to
+ */
+export async function unmountFuse(
+  target: string,
+  force: boolean,
+  privileged: boolean,
+): Promise<void> {
+  if (!privileged) return unmountAsUser(target, force);
+  const flags = UMOUNT_NOFOLLOW | (force ? MNT_DETACH : 0);
+  const result = await fuse.umountAsync(toBytes(target), flags);
+  if (result >= 0 || result === -EINVAL || result === -ENOENT) return;
+  if (result === -EBUSY) throw inUse(target);
+  const cause = syscallError(result, "umount", target);
+  if (result === -EPERM) {
+    throw new PermissionDeniedError(`unmount ${target}: not permitted`, { cause });
+  }
+  throw cause;
+}
+
+function inUse(target: string): FailedPreconditionError {
+  return new FailedPreconditionError(
+    `unmount ${target}: it is in use; end the processes and remove the mounts inside it ` +
+      `(fuser -vm ${target} lists them), or unmount with force`,
+  );
+}
+
+function unmountAsUser(target: string, force: boolean): Promise<void> {
+  const options = force ? ["-u", "-z"] : ["-u"];
+  const env = { ...process.env, LC_ALL: "C" };
+  return new Promise((resolve, reject) => {
+    execFile("fusermount3", [...options, "--", target], { env }, (error, _stdout, stderr) => {
+      if (error === null || /not found in|not mounted|Invalid argument/.test(stderr)) resolve();
+      else if (/busy/.test(stderr)) reject(inUse(target));
+      else
+        reject(new PermissionDeniedError(`unmount ${target}: ${stderr.trim() || error.message}`));
+    });
+  });
+}
+
+/**
+ * Lets the kernel read ahead `kib` KiB of the file system with this device number, where its default
+ * is 128. Root only; false when it cannot be set.
+ */
+export function raiseReadAhead(device: string, kib: number): boolean {
+  return writeControl(`/sys/class/bdi/${device}/read_ahead_kb`, String(kib));
+}
+
+/** Aborts the connection with this device number: every waiting and later request fails. */
+export function abortConnection(device: string): boolean {
+  // The connection's number is its anonymous device's minor (major 0).
+  const minor = device.slice(device.indexOf(":") + 1);
+  return writeControl(`/sys/fs/fuse/connections/${minor}/abort`, "1");
+}
+
+function writeControl(path: string, text: string): boolean {
+  try {
+    writeFileSync(path, text);
+    return true;
+  } catch {
+    return false;
+  }
+}

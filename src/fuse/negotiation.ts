@@ -1,0 +1,122 @@
+/**
+ * The first request of every connection: what the kernel offers, and what we take.
+ *
+ * Not taken, and why: WRITEBACK_CACHE (a write must be in the upper directory when write(2)
+ * returns, since commit reads it there), ATOMIC_O_TRUNC (there is no OPEN to carry it in cached
+ * mode), READDIRPLUS_AUTO (it asks for plain READDIR first and pays for each name later),
+ * EXPORT_SUPPORT (nobody exports a view over NFS), POSIX_LOCKS and FLOCK_LOCKS (the kernel keeps
+ * the locks of one mount itself), AUTO_INVAL_DATA (nobody else changes the files).
+ */
+
+import {
+  FUSE_ABORT_ERROR,
+  FUSE_ASYNC_DIO,
+  FUSE_ASYNC_READ,
+  FUSE_BIG_WRITES,
+  FUSE_CACHE_SYMLINKS,
+  FUSE_DO_READDIRPLUS,
+  FUSE_DONT_MASK,
+  FUSE_HANDLE_KILLPRIV_V2,
+  FUSE_HAS_EXPIRE_ONLY,
+  FUSE_INIT_EXT,
+  FUSE_KERNEL_MINOR_VERSION,
+  FUSE_MAX_PAGES,
+  FUSE_NO_OPEN_SUPPORT,
+  FUSE_NO_OPENDIR_SUPPORT,
+  FUSE_OLDEST_MINOR_VERSION,
+  FUSE_PARALLEL_DIROPS,
+  FUSE_POSIX_ACL,
+  FUSE_SETXATTR_EXT,
+  IN_HEADER_BYTES,
+  MAX_TRANSFER_BYTES,
+  MAX_TRANSFER_PAGES,
+} from "./constants.js";
+import type { InitReply } from "./reply.js";
+import type { RequestBuffer } from "./request.js";
+
+/** struct fuse_init_in. */
+export interface InitOffer {
+  major: number;
+  minor: number;
+  maxReadahead: number;
+  flags: number;
+  flags2: number;
+}
+
+/** What was agreed, for a session to act on. */
+export interface Agreement {
+  readonly reply: InitReply;
+  /** SETXATTR carries the longer structure. */
+  readonly hasExtendedSetxattr: boolean;
+  /** NOTIFY_INVAL_ENTRY takes FUSE_EXPIRE_ONLY. */
+  readonly hasExpireOnly: boolean;
+}
+
+const WANTED =
+  FUSE_ASYNC_READ |
+  FUSE_ASYNC_DIO |
+  FUSE_BIG_WRITES |
+  // With POSIX ACLs a default ACL replaces the umask, and only the file system knows which it is.
+  FUSE_DONT_MASK |
+  FUSE_POSIX_ACL |
+  FUSE_PARALLEL_DIROPS |
+  FUSE_DO_READDIRPLUS |
+  FUSE_NO_OPEN_SUPPORT |
+  FUSE_NO_OPENDIR_SUPPORT |
+  // Also spares a GETXATTR of security.capability before each write.
+  FUSE_HANDLE_KILLPRIV_V2 |
+  FUSE_SETXATTR_EXT |
+  FUSE_CACHE_SYMLINKS |
+  FUSE_MAX_PAGES |
+  // Tells an abort (ECONNABORTED) from an unmount (ENODEV).
+  FUSE_ABORT_ERROR |
+  FUSE_INIT_EXT;
+
+const WANTED2 = FUSE_HAS_EXPIRE_ONLY;
+
+/** Requests that the kernel may queue in the background (read-ahead, asynchronous I/O); its default is 12. */
+const MAX_BACKGROUND = 128;
+/** Past so many it calls the device congested and stops reading ahead. */
+const CONGESTION_THRESHOLD = 96;
+/** Read-ahead that we allow, in bytes; the kernel takes the smaller of this and its own 128 KiB until told by `raiseReadAhead`. */
+const MAX_READAHEAD = 16 << 20;
+
+/** Decodes INIT: major 0, minor 4, max_readahead 8, flags 12, and since 7.36 flags2 16. */
+export function decodeInit(request: RequestBuffer): InitOffer {
+  const flags = request.u32(IN_HEADER_BYTES + 12);
+  const isExtended = (flags & FUSE_INIT_EXT) !== 0 && request.length >= IN_HEADER_BYTES + 20;
+  return {
+    major: request.u32(IN_HEADER_BYTES),
+    minor: request.u32(IN_HEADER_BYTES + 4),
+    maxReadahead: request.u32(IN_HEADER_BYTES + 8),
+    flags,
+    flags2: isExtended ? request.u32(IN_HEADER_BYTES + 16) : 0,
+  };
+}
+
+/**
+ * What we answer to an offer of major version 7, or newer (the kernel then asks again).
+ *
+ * @returns undefined for a kernel too old to serve
+ */
+export function agree(offer: InitOffer): Agreement | undefined {
+  if (offer.major < 7) return undefined;
+  if (offer.major === 7 && offer.minor < FUSE_OLDEST_MINOR_VERSION) return undefined;
+  const flags = (offer.flags & WANTED) >>> 0;
+  const flags2 = (offer.flags2 & WANTED2) >>> 0;
+  return {
+    hasExtendedSetxattr: (flags & FUSE_SETXATTR_EXT) !== 0,
+    hasExpireOnly: (flags2 & FUSE_HAS_EXPIRE_ONLY) !== 0,
+    reply: {
+      minor: Math.min(FUSE_KERNEL_MINOR_VERSION, offer.minor),
+      maxReadahead: MAX_READAHEAD,
+      flags,
+      flags2,
+      maxBackground: MAX_BACKGROUND,
+      congestionThreshold: CONGESTION_THRESHOLD,
+      maxWrite: MAX_TRANSFER_BYTES,
+      timeGranularityNs: 1,
+      maxPages: MAX_TRANSFER_PAGES,
+    },
+  };
+}

@@ -1,0 +1,62 @@
+/** Encodes messages that the kernel did not ask for: a reply header with unique 0 and the kind in place of the error. */
+
+import type { ByteString } from "../system/bytes.js";
+import {
+  FUSE_EXPIRE_ONLY,
+  FUSE_NOTIFY_INVAL_ENTRY,
+  FUSE_NOTIFY_INVAL_INODE,
+  FUSE_NOTIFY_STORE,
+  OUT_HEADER_BYTES,
+} from "./constants.js";
+import type { NodeId } from "./file-system.js";
+
+const BODY = OUT_HEADER_BYTES;
+
+/** A zeroed message of `bodyBytes` with its header filled in. */
+function message(kind: number, bodyBytes: number): { buffer: Buffer; view: DataView } {
+  const buffer = Buffer.alloc(BODY + bodyBytes);
+  const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
+  view.setUint32(0, buffer.length, true);
+  view.setInt32(4, kind, true);
+  return { buffer, view };
+}
+
+/**
+ * The kernel shall forget what it knows of `name` in `parent` (struct fuse_notify_inval_entry_out:
+ * parent 0, namelen 8, flags 12; name, NUL). With `expireOnly` it only asks again at the next use.
+ */
+export function invalidateEntryMessage(
+  parent: NodeId,
+  name: ByteString,
+  expireOnly: boolean,
+): Buffer {
+  const { buffer, view } = message(FUSE_NOTIFY_INVAL_ENTRY, 16 + name.length + 1);
+  view.setBigUint64(BODY, BigInt(parent), true);
+  view.setUint32(BODY + 8, name.length, true);
+  view.setUint32(BODY + 12, expireOnly ? FUSE_EXPIRE_ONLY : 0, true);
+  buffer.write(name, BODY + 16, "latin1");
+  return buffer;
+}
+
+/**
+ * The kernel shall forget the attributes of `node` and its pages in [offset, offset + length)
+ * (struct fuse_notify_inval_inode_out: ino 0, off 8, len 16). A negative offset leaves the pages; a
+ * length of 0 or less reaches to the end.
+ */
+export function invalidateInodeMessage(node: NodeId, offset: number, length: number): Buffer {
+  const { buffer, view } = message(FUSE_NOTIFY_INVAL_INODE, 24);
+  view.setBigUint64(BODY, BigInt(node), true);
+  view.setBigInt64(BODY + 8, BigInt(offset), true);
+  view.setBigInt64(BODY + 16, BigInt(length), true);
+  return buffer;
+}
+
+/** Puts `data` into the page cache of `node` at `offset` (struct fuse_notify_store_out: nodeid 0, offset 8, size 16). */
+export function storeMessage(node: NodeId, offset: number, data: Buffer): Buffer {
+  const { buffer, view } = message(FUSE_NOTIFY_STORE, 24 + data.length);
+  view.setBigUint64(BODY, BigInt(node), true);
+  view.setBigUint64(BODY + 8, BigInt(offset), true);
+  view.setUint32(BODY + 16, data.length, true);
+  data.copy(buffer, BODY + 24);
+  return buffer;
+}

@@ -1,0 +1,143 @@
+/**
+ * Decodes FUSE requests in place: fields are read straight from the buffer that the kernel filled,
+ * in the host's byte order, and nothing is allocated but the strings of names. No I/O here.
+ *
+ * A request is a 40-byte header (struct fuse_in_header), an argument structure, then names, each
+ * ended by NUL, or data. Offsets below count from the start of the message. The buffer is longer
+ * than most requests and holds older ones behind its `length`, so every read must stay below it:
+ * `begin` and the table's minimum lengths see to that for structures, `name` and `payload` for
+ * what follows them.
+ */
+
+import type { ByteString } from "../system/bytes.js";
+import { IN_HEADER_BYTES, MAX_TRANSFER_BYTES, WRITE_IN_BYTES } from "./constants.js";
+import type { Caller } from "./file-system.js";
+import { allocateAligned } from "./latin1-buffer.js";
+
+/** Room for the largest request: a WRITE of MAX_TRANSFER_BYTES with its headers, rounded to a page. */
+export const REQUEST_BUFFER_BYTES = MAX_TRANSFER_BYTES + 4096;
+
+/** 2^32, the weight of a 64-bit field's upper word. */
+const WORD = 4294967296;
+/** 2^53, the first integer that a number may not hold exactly. */
+const UNSAFE = 9007199254740992;
+const PAGE_BYTES = 4096;
+/** Where a WRITE's data starts. */
+const WRITE_DATA = IN_HEADER_BYTES + WRITE_IN_BYTES;
+
+/** A request whose lengths contradict each other. Never leaves src/fuse: it becomes EIO and a log line. */
+export class MalformedRequest extends Error {}
+
+/** The request at hand. One per thread: valid until the next `begin`. */
+export class RequestBuffer {
+  /** What to pass to FuseChannel.receive. */
+  readonly buffer = allocateAligned(REQUEST_BUFFER_BYTES);
+  readonly #words = new Uint32Array(this.buffer.buffer);
+  /** Views of WRITE data by page count, made once each: slicing costs more than decoding. */
+  readonly #pageViews: Buffer[] = [];
+
+  /** Bytes of the whole message. */
+  length = 0;
+  opcode = 0;
+  /** Halves of the identifier that the reply must carry. */
+  uniqueLow = 0;
+  uniqueHigh = 0;
+  node = 0;
+  readonly caller: Caller = { uid: 0, gid: 0, pid: 0 };
+
+  /**
+   * Takes in the header of a message of `received` bytes, at least IN_HEADER_BYTES.
+   *
+   * @throws MalformedRequest its own length field disagrees
+   */
+  begin(received: number): void {
+    this.length = received;
+    const words = this.#words;
+    this.opcode = words[1]!;
+    this.uniqueLow = words[2]!;
+    this.uniqueHigh = words[3]!;
+    if (words[0] !== received) {
+      throw new MalformedRequest(`request of ${received} bytes says it has ${words[0]}`);
+    }
+    // Node IDs are those we handed out, below 2^53, so the product is exact.
+    this.node = words[4]! + words[5]! * WORD;
+    this.caller.uid = words[6]!;
+    this.caller.gid = words[7]!;
+    this.caller.pid = words[8]!;
+  }
+
+  /** The unsigned 32-bit field at byte `offset` (a multiple of 4). */
+  u32(offset: number): number {
+    return this.#words[offset >> 2]!;
+  }
+
+  /** The unsigned 64-bit field at byte `offset`; 2^53 and above come out inexact, see `isSafe`. */
+  u64(offset: number): number {
+    const index = offset >> 2;
+    return this.#words[index]! + this.#words[index + 1]! * WORD;
+  }
+
+  /** The signed 64-bit field at byte `offset` (times before 1970). */
+  s64(offset: number): number {
+    const index = offset >> 2;
+    return this.#words[index]! + (this.#words[index + 1]! | 0) * WORD;
+  }
+
+  /**
+   * The name from `start` to the NUL that ends the message.
+   *
+   * @throws MalformedRequest empty, without its NUL, or with one inside
+   */
+  lastName(start: number): ByteString {
+    const end = this.length - 1;
+    if (end <= start || this.buffer.indexOf(0, start) !== end) {
+      throw new MalformedRequest(`request ${this.opcode} with a bad name`);
+    }
+    return this.buffer.latin1Slice(start, end) as ByteString;
+  }
+
+  /**
+   * The name from `start` to the next NUL, when more follows. `afterName` is then where.
+   *
+   * @throws MalformedRequest empty, or without a NUL
+   */
+  firstName(start: number): ByteString {
+    const end = this.buffer.indexOf(0, start);
+    if (end <= start || end >= this.length) {
+      throw new MalformedRequest(`request ${this.opcode} with a bad name`);
+    }
+    this.afterName = end + 1;
+    return this.buffer.latin1Slice(start, end) as ByteString;
+  }
+
+  /** Set by `firstName`. */
+  afterName = 0;
+
+  /**
+   * The last `size` bytes of the message, which must start at `start`. Borrowed: the next request
+   * overwrites it.
+   *
+   * @throws MalformedRequest the message has another length
+   */
+  payload(start: number, size: number): Buffer {
+    if (start + size !== this.length) {
+      throw new MalformedRequest(
+        `request ${this.opcode} of ${this.length} bytes says that ${size} follow byte ${start}`,
+      );
+    }
+    if (start !== WRITE_DATA || size % PAGE_BYTES !== 0) {
+      return this.buffer.subarray(start, this.length);
+    }
+    const pages = size / PAGE_BYTES;
+    const known = this.#pageViews[pages];
+    if (known !== undefined) return known;
+    const view = this.buffer.subarray(start, start + size);
+    this.#pageViews[pages] = view;
+    return view;
+  }
+}
+
+/** Whether a decoded 64-bit field is exact. */
+export function isSafe(value: number): boolean {
+  return value < UNSAFE;
+}

@@ -1,0 +1,390 @@
+/**
+ * Serves one mount: receives requests, has the file system answer them, sends the replies.
+ *
+ * A session lives on the thread that mounted it and is driven by the readiness of its descriptor.
+ * Requests are handled one at a time and answered in place; only fsync, fsyncdir and syncfs may
+ * answer later. All sessions of a thread share one set of buffers. So a thread must never touch,
+ * synchronously, a mount that it serves itself: it would wait for its own reply.
+ *
+ * A session ends when the kernel says so (unmounted by anyone, or aborted) or by `close`. Then, and
+ * only once, the file system's `destroy` and the owner's `onEnd` are called.
+ */
+
+import { open as openFile } from "node:fs/promises";
+import { sep } from "node:path";
+import { sys } from "../system/addon.js";
+import type { ByteString } from "../system/bytes.js";
+import {
+  EAGAIN,
+  ECONNABORTED,
+  EINTR,
+  EIO,
+  ENODEV,
+  ENOENT,
+  ENOSYS,
+  syscallError,
+} from "../system/errno.js";
+import { FailedPreconditionError, InvalidArgumentError } from "../system/errors.js";
+import type { FuseChannel } from "../system/native.js";
+import { FUSE_INIT, IN_HEADER_BYTES, OUT_HEADER_BYTES } from "./constants.js";
+import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
+import type { FileSystem, NodeId, Result } from "./file-system.js";
+import {
+  abortConnection,
+  findMount,
+  mountFuse,
+  raiseReadAhead,
+  unmountFuse,
+} from "./mount-point.js";
+import { type Agreement, agree, decodeInit } from "./negotiation.js";
+import { invalidateEntryMessage, invalidateInodeMessage, storeMessage } from "./notification.js";
+import { OPERATIONS, type Operation } from "./operations.js";
+import { MalformedRequest } from "./request.js";
+
+/** Where a session reports what nobody waits for an answer to. */
+export interface SessionLog {
+  warn(message: string, error?: unknown): void;
+  trace?(message: string): void;
+}
+
+/** How to mount. */
+export interface SessionOptions {
+  /** An existing directory, absolute and without symlinks. */
+  target: string;
+  fileSystem: FileSystem;
+  readOnly: boolean;
+  /** Mount with mount(2) as root; otherwise through fusermount3. */
+  privileged: boolean;
+  /** The type column shows "fuse." and this. Default "varve". */
+  subtype?: string;
+  /** First column of /proc/mounts. Default the subtype. */
+  source?: string;
+  log: SessionLog;
+  /** The session is over, whoever ended it; its file system was destroyed just before. */
+  onEnd(): void;
+}
+
+/** Requests handled before other sessions, timers and promises of the thread get their turn. */
+const BURST = 128;
+/** Read-ahead in KiB: one request of the largest size, so that cold sequential reads cost fewest round trips. */
+const READ_AHEAD_KIB = 1024;
+/** How long an unmounted connection may take to report its end before it counts as in use elsewhere. */
+const END_GRACE_MS = 1000;
+/** How long a forced unmount waits for what is dirty in mappings to be written back. */
+const FLUSH_GRACE_MS = 5000;
+/** Distinct messages logged by one session; a bug in a handler must not fill the log. */
+const LOG_LIMIT = 100;
+
+/** Sessions of this thread. */
+const serving = new Set<FuseSession>();
+/** Buffers of this thread, made with its first session. */
+let workspace: Workspace | undefined;
+
+/** One served mount. See the file comment. */
+export class FuseSession implements Exchange {
+  readonly target: string;
+  readonly fileSystem: FileSystem;
+  readonly work: Workspace;
+  /** Resolves when the session is over, after `onEnd`. Never rejects. */
+  readonly ended: Promise<void>;
+  hasExtendedSetxattr = false;
+
+  readonly #channel: FuseChannel;
+  readonly #privileged: boolean;
+  readonly #log: SessionLog;
+  readonly #onEnd: () => void;
+  readonly #logged = new Set<string>();
+  /** "major:minor"; undefined if the mount was gone before it could be seen. */
+  readonly #device: string | undefined;
+  #agreement: Agreement | undefined;
+  #pendingNotifications = 0;
+  #isOver = false;
+  #resolveEnded: () => void = () => {};
+
+  /**
+   * Mounts `fileSystem` on `target` and starts to serve it on this thread. Returns when the mount is
+   * visible; requests are answered from the next turn of the event loop on.
+   *
+   * @throws FailedPreconditionError the target is mounted already, or inside a mount of this thread
+   * @throws NotFoundError, InvalidArgumentError, PermissionDeniedError, UnsupportedError, SyscallError
+   *   see `mountFuse`
+   */
+  static mount(options: SessionOptions): FuseSession {
+    const { target } = options;
+    if (!target.startsWith(sep)) {
+      throw new InvalidArgumentError(`mount ${target}: the target must be an absolute path`);
+    }
+    for (const session of serving) {
+      if (target === session.target || target.startsWith(session.target + sep)) {
+        throw new FailedPreconditionError(
+          `mount ${target}: inside the mount ${session.target}, which this thread serves itself`,
+        );
+      }
+    }
+    const subtype = options.subtype ?? "varve";
+    const { privileged, readOnly, source = subtype } = options;
+    const channel = mountFuse({ target, source, subtype, readOnly, privileged });
+    return new FuseSession(options, channel);
+  }
+
+  private constructor(options: SessionOptions, channel: FuseChannel) {
+    this.target = options.target;
+    this.fileSystem = options.fileSystem;
+    this.#privileged = options.privileged;
+    this.#log = options.log;
+    this.#onEnd = options.onEnd;
+    this.#channel = channel;
+    this.#device = findMount(options.target)?.device;
+    workspace ??= new Workspace();
+    this.work = workspace;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+    serving.add(this);
+    channel.start(() => this.#drain());
+  }
+
+  /**
+   * Unmounts. Without `force` it fails while anything uses the mount. With it, what is dirty is
+   * written back, the mount detached, and every user left gets ENOTCONN. Idempotent; resolves when
+   * the session is over.
+   *
+   * @throws FailedPreconditionError in use, here or in another mount namespace (then it is gone from
+   *   here, and served there until its last user ends)
+   * @throws PermissionDeniedError, SyscallError see `unmountFuse`
+   */
+  async unmount(force: boolean): Promise<void> {
+    if (this.#isOver) return;
+    if (this.#isOurMountOnTop()) {
+      if (force) await this.#flush();
+      await unmountFuse(this.target, force, this.#privileged);
+    }
+    if (force) {
+      this.close();
+      return;
+    }
+    await Promise.race([this.ended, delay(END_GRACE_MS)]);
+    if (!this.#isOver) {
+      throw new FailedPreconditionError(
+        `unmount ${this.target}: it is still in use in another mount namespace (a container?); ` +
+          "end what uses it, or unmount with force",
+      );
+    }
+  }
+
+  /**
+   * Stops serving at once: the kernel aborts the connection. A mount that was not unmounted before
+   * stays behind, dead (ENOTCONN). Idempotent.
+   */
+  close(): void {
+    if (this.#isOver) return;
+    // A notification in flight holds the descriptor and may wait for a reply that will not come.
+    if (this.#pendingNotifications > 0 && this.#device !== undefined) {
+      abortConnection(this.#device);
+    }
+    this.#end();
+  }
+
+  /**
+   * The kernel shall look `name` in `parent` up again. Resolves with 0, or a negative errno (-ENOENT
+   * when it knows no such entry). With `expireOnly` what is open or mounted there stays attached.
+   */
+  invalidateEntry(parent: NodeId, name: ByteString, expireOnly = false): Promise<Result> {
+    const isExpiry = expireOnly && this.#agreement?.hasExpireOnly === true;
+    return this.#notify(invalidateEntryMessage(parent, name, isExpiry));
+  }
+
+  /** The kernel shall drop attributes of `node`, and its pages from `offset` on; see `invalidateInodeMessage`. */
+  invalidateInode(node: NodeId, offset: number, length: number): Promise<Result> {
+    return this.#notify(invalidateInodeMessage(node, offset, length));
+  }
+
+  /** Puts content into the kernel's page cache of `node`, before anyone reads it. */
+  store(node: NodeId, offset: number, data: Buffer): Promise<Result> {
+    return this.#notify(storeMessage(node, offset, data));
+  }
+
+  /** Answers INIT; called by the operation table only. */
+  negotiate(): Outcome {
+    const offer = decodeInit(this.work.request);
+    const agreement = agree(offer);
+    if (agreement === undefined) {
+      this.#warn(`kernel speaks FUSE ${offer.major}.${offer.minor}, too old to serve`);
+      return -EIO;
+    }
+    this.#agreement = agreement;
+    this.hasExtendedSetxattr = agreement.hasExtendedSetxattr;
+    this.#log.trace?.(`FUSE ${offer.major}.${offer.minor} on ${this.target}`);
+    return this.work.reply.init(agreement.reply);
+  }
+
+  #isOurMountOnTop(): boolean {
+    const top = findMount(this.target);
+    if (top === undefined) return false;
+    if (top.device === this.#device) return true;
+    throw new FailedPreconditionError(
+      `unmount ${this.target}: another file system (${top.type}) is mounted over it; unmount that first`,
+    );
+  }
+
+  /** Writes back what is dirty in shared mappings, before a forced unmount cuts the way. */
+  async #flush(): Promise<void> {
+    const flushed = openFile(this.target, "r").then(async (directory) => {
+      try {
+        await sys.syncAsync("syncfs", directory.fd);
+      } finally {
+        await directory.close();
+      }
+    });
+    // A file system that no longer answers must not stop a forced unmount.
+    await Promise.race([flushed, delay(FLUSH_GRACE_MS)]).catch((error: unknown) => {
+      this.#warn("flush before forced unmount failed", error);
+    });
+    flushed.catch(() => {});
+  }
+
+  async #notify(message: Buffer): Promise<Result> {
+    if (this.#isOver) return -ENODEV;
+    this.#pendingNotifications++;
+    try {
+      return await this.#channel.notifyAsync(message);
+    } finally {
+      this.#pendingNotifications--;
+    }
+  }
+
+  /** Handles what waits, up to a burst; polling is level-triggered, so the rest comes back. */
+  #drain(): void {
+    const { buffer } = this.work.request;
+    for (let handled = 0; handled < BURST && !this.#isOver; handled++) {
+      const received = this.#channel.receive(buffer);
+      if (received >= 0) {
+        this.#serve(received);
+        continue;
+      }
+      if (received === -EAGAIN) return;
+      // ENOENT: the request was interrupted before we could have it.
+      if (received === -EINTR || received === -ENOENT) continue;
+      if (received !== -ENODEV && received !== -ECONNABORTED) {
+        this.#warn("receive failed", syscallError(received, "read", "/dev/fuse"));
+      }
+      this.#end();
+    }
+  }
+
+  #serve(received: number): void {
+    const { request } = this.work;
+    let operation: Operation | undefined;
+    let outcome: Outcome;
+    if (received < IN_HEADER_BYTES) {
+      this.#warn(`request of ${received} bytes`);
+      return;
+    }
+    try {
+      request.begin(received);
+      operation = OPERATIONS[request.opcode];
+      if (operation === undefined) {
+        outcome = -ENOSYS;
+      } else if (received < operation.minimumBytes) {
+        throw new MalformedRequest(`${operation.name} of ${received} bytes`);
+      } else {
+        outcome = operation.handle(this);
+      }
+    } catch (error) {
+      outcome = this.#failed(operation, error);
+    }
+    if (typeof outcome !== "number") {
+      this.#defer(outcome, operation);
+    } else if (outcome !== NO_REPLY) {
+      const sent = this.#reply(request.uniqueLow, request.uniqueHigh, outcome);
+      if (sent < 0) this.#undelivered(operation, outcome, sent);
+      else if (request.opcode === FUSE_INIT && outcome > 0) this.#initialised();
+    }
+  }
+
+  /** Sends a reply: `outcome` is the length of the body put before, or a negative errno. */
+  #reply(uniqueLow: number, uniqueHigh: number, outcome: number): number {
+    const { reply } = this.work;
+    const body = Math.max(outcome, 0);
+    // The kernel refuses codes it does not send to programs (-512 and below): the caller would hang.
+    const error = outcome >= 0 ? 0 : outcome > -512 ? outcome : -EIO;
+    reply.header(uniqueLow, uniqueHigh, body, error);
+    return this.#channel.send(reply.buffer, OUT_HEADER_BYTES + body, undefined, 0, 0);
+  }
+
+  #undelivered(operation: Operation | undefined, outcome: number, sent: number): void {
+    const { entry, request } = this.work;
+    if (operation?.givesEntry === true && outcome > 0 && entry.node !== 0) {
+      this.#guard("forget", () => this.fileSystem.forget(entry.node, 1));
+    }
+    // ENOENT: nobody waits any more. ENODEV: nor will they; the next receive says so.
+    if (sent === -ENOENT || sent === -ENODEV) return;
+    this.#warn(`${operation?.name} reply refused`, syscallError(sent, "write", "/dev/fuse"));
+    this.#reply(request.uniqueLow, request.uniqueHigh, -EIO);
+  }
+
+  #defer(promise: Promise<Result>, operation: Operation | undefined): void {
+    const { uniqueHigh, uniqueLow } = this.work.request;
+    promise
+      .catch((error: unknown) => this.#failed(operation, error))
+      .then((result) => {
+        if (!this.#isOver) this.#reply(uniqueLow, uniqueHigh, Math.min(result, 0));
+      });
+  }
+
+  /** Logs what a handler threw; what the caller gets is EIO. A FORGET that fails has no caller. */
+  #failed(operation: Operation | undefined, error: unknown): number {
+    const name = operation?.name ?? `opcode ${this.work.request.opcode}`;
+    this.#warn(`${name} failed`, error);
+    return operation !== undefined && NO_ANSWER.has(operation.name) ? NO_REPLY : -EIO;
+  }
+
+  #initialised(): void {
+    if (this.#device === undefined || !this.#privileged) return;
+    if (!raiseReadAhead(this.#device, READ_AHEAD_KIB)) {
+      this.#log.trace?.(`cannot raise the read-ahead of ${this.target}`);
+    }
+  }
+
+  #end(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    serving.delete(this);
+    this.#channel.close();
+    this.#guard("destroy", () => this.fileSystem.destroy());
+    this.#guard("onEnd", this.#onEnd);
+    this.#resolveEnded();
+  }
+
+  #guard(what: string, action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#warn(`${what} failed`, error);
+    }
+  }
+
+  /** Logs, once for each distinct message. */
+  #warn(what: string, error?: unknown): void {
+    const reason = error instanceof Error ? error.message : "";
+    const key = `${what}: ${reason}`;
+    if (this.#logged.has(key) || this.#logged.size >= LOG_LIMIT) return;
+    this.#logged.add(key);
+    this.#log.warn(`fuse ${this.target}: ${what}`, error);
+  }
+}
+
+/** Operations that never get a reply, whatever happens. */
+const NO_ANSWER: ReadonlySet<string> = new Set([
+  "FORGET",
+  "BATCH_FORGET",
+  "INTERRUPT",
+  "NOTIFY_REPLY",
+]);
+
+/** A timer that does not keep the process alive. */
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms).unref();
+  });
+}
