@@ -7,6 +7,7 @@
 
 #include <cstdio>
 
+#include "old_kernel.hh"
 #include "syscalls.hh"
 
 #ifndef SYS_fchmodat2
@@ -79,7 +80,9 @@ int64_t Renameat2(int32_t oldDirfd, const Path& oldName, int32_t newDirfd, const
 int64_t Fchmod(int32_t fd, uint32_t mode) { return Result(::fchmod(fd, mode)); }
 
 // A kernel without the call answers ENOSYS; a container's filter that never heard of it, EPERM.
-const bool kHasFchmodat2 = ::syscall(SYS_fchmodat2, -1, "", 0, AT_EMPTY_PATH) != 0 && errno == EBADF;
+const bool kHasFchmodat2 = !PretendsOldKernel() &&
+                           ::syscall(SYS_fchmodat2, -1, "", 0, AT_EMPTY_PATH) != 0 &&
+                           errno == EBADF;
 
 int64_t Fchmodat(int32_t dirfd, const Path& name, uint32_t mode) {
   if (kHasFchmodat2) {

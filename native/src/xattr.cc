@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 
+#include "old_kernel.hh"
 #include "syscalls.hh"
 
 namespace varve {
@@ -19,7 +19,7 @@ constexpr long kSysGetxattrat = 464;
 constexpr long kSysListxattrat = 465;
 constexpr long kSysRemovexattrat = 466;
 
-// struct xattr_args of linux/xattr.h, which Debian 12's headers lack.
+// struct xattr_args of linux/xattr.h, which older headers lack.
 struct XattrArgs {
   alignas(8) uint64_t value;
   uint32_t size;
@@ -30,28 +30,40 @@ static_assert(sizeof(XattrArgs) == 16);
 // Asked once, with a descriptor that cannot be: EBADF means that the kernel has the calls, ENOSYS
 // that it has not, EPERM that a container's filter does not know them.
 bool ProbeXattrat() {
-  // Lets the tests take the other path on a new kernel.
-  if (const char* off = std::getenv("VARVE_NO_XATTRAT"); off != nullptr && *off == '1') return false;
-  return ::syscall(kSysListxattrat, -1, "x", 0, nullptr, 0) < 0 && errno == EBADF;
+  return !PretendsOldKernel() &&
+         ::syscall(kSysListxattrat, -1, "x", 0, nullptr, 0) < 0 &&
+         errno == EBADF;
 }
 
 const bool kHasXattrat = ProbeXattrat();
 
 // A path for the calls that take no descriptor. /proc/self/fd/N is a jump to the very file, so it
 // works for O_PATH descriptors and, as the last component with a following call, for symlinks too.
-struct ProcPath {
-  char bytes[PATH_MAX + 32];
-  ProcPath(int dirfd, const char* name) {
-    if (*name == '\0' && dirfd == AT_FDCWD) {
-      std::snprintf(bytes, sizeof bytes, ".");
-    } else if (*name == '\0') {
-      std::snprintf(bytes, sizeof bytes, "/proc/self/fd/%d", dirfd);
-    } else if (*name == '/' || dirfd == AT_FDCWD) {
-      std::snprintf(bytes, sizeof bytes, "%s", name);
+class ProcPath {
+ public:
+  ProcPath(int dirfd, const char* name) : dirfd_(dirfd) {
+    if (*name == '/' || dirfd == AT_FDCWD) {
+      std::snprintf(bytes_, sizeof bytes_, "%s", *name == '\0' ? "." : name);
+      dirfd_ = AT_FDCWD;
     } else {
-      std::snprintf(bytes, sizeof bytes, "/proc/self/fd/%d/%s", dirfd, name);
+      std::snprintf(bytes_, sizeof bytes_, "/proc/self/fd/%d%s%s", dirfd, *name == '\0' ? "" : "/",
+                    name);
     }
   }
+
+  const char* c_str() const { return bytes_; }
+
+  // The result of a call on this path; /proc has no entry for what is no descriptor.
+  int64_t Result(int64_t returned) const {
+    if (returned >= 0) return returned;
+    const int error = errno;
+    const bool isBad = error == ENOENT && dirfd_ != AT_FDCWD && ::fcntl(dirfd_, F_GETFD) < 0;
+    return isBad ? -EBADF : -error;
+  }
+
+ private:
+  int dirfd_;
+  char bytes_[PATH_MAX + 32];
 };
 
 // Name "" is the descriptor. The f*xattr calls (and *xattrat with AT_EMPTY_PATH, the same inside)
@@ -62,8 +74,8 @@ int64_t SetXattr(int dirfd, const char* name, const char* attribute, const Bytes
   if (*name == '\0') {
     const int64_t done = Result(::fsetxattr(dirfd, attribute, value.data, value.length, flags));
     if (done != -EBADF) return done;
-    return Result(
-        ::setxattr(ProcPath(dirfd, name).bytes, attribute, value.data, value.length, flags));
+    const ProcPath path(dirfd, name);
+    return path.Result(::setxattr(path.c_str(), attribute, value.data, value.length, flags));
   }
   if (kHasXattrat) {
     XattrArgs args = {reinterpret_cast<uint64_t>(value.data), static_cast<uint32_t>(value.length),
@@ -71,20 +83,22 @@ int64_t SetXattr(int dirfd, const char* name, const char* attribute, const Bytes
     return Result(::syscall(kSysSetxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, attribute, &args,
                             sizeof args));
   }
-  return Result(
-      ::lsetxattr(ProcPath(dirfd, name).bytes, attribute, value.data, value.length, flags));
+  const ProcPath path(dirfd, name);
+  return path.Result(::lsetxattr(path.c_str(), attribute, value.data, value.length, flags));
 }
 
 int64_t RemoveXattr(int dirfd, const char* name, const char* attribute) {
   if (*name == '\0') {
     const int64_t done = Result(::fremovexattr(dirfd, attribute));
     if (done != -EBADF) return done;
-    return Result(::removexattr(ProcPath(dirfd, name).bytes, attribute));
+    const ProcPath path(dirfd, name);
+    return path.Result(::removexattr(path.c_str(), attribute));
   }
   if (kHasXattrat) {
     return Result(::syscall(kSysRemovexattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, attribute));
   }
-  return Result(::lremovexattr(ProcPath(dirfd, name).bytes, attribute));
+  const ProcPath path(dirfd, name);
+  return path.Result(::lremovexattr(path.c_str(), attribute));
 }
 
 napi_value CopyToBuffer(napi_env env, const void* data, int64_t length) {
@@ -127,26 +141,30 @@ int64_t GetXattr(int dirfd, const char* name, const char* attribute, void* to, s
   if (*name == '\0') {
     const int64_t length = Result(::fgetxattr(dirfd, attribute, to, size));
     if (length != -EBADF) return length;
-    return Result(::getxattr(ProcPath(dirfd, name).bytes, attribute, to, size));
+    const ProcPath path(dirfd, name);
+    return path.Result(::getxattr(path.c_str(), attribute, to, size));
   }
   if (kHasXattrat) {
     XattrArgs args = {reinterpret_cast<uint64_t>(to), static_cast<uint32_t>(size), 0};
     return Result(::syscall(kSysGetxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, attribute, &args,
                             sizeof args));
   }
-  return Result(::lgetxattr(ProcPath(dirfd, name).bytes, attribute, to, size));
+  const ProcPath path(dirfd, name);
+  return path.Result(::lgetxattr(path.c_str(), attribute, to, size));
 }
 
 int64_t ListXattr(int dirfd, const char* name, char* to, size_t size) {
   if (*name == '\0') {
     const int64_t length = Result(::flistxattr(dirfd, to, size));
     if (length != -EBADF) return length;
-    return Result(::listxattr(ProcPath(dirfd, name).bytes, to, size));
+    const ProcPath path(dirfd, name);
+    return path.Result(::listxattr(path.c_str(), to, size));
   }
   if (kHasXattrat) {
     return Result(::syscall(kSysListxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, to, size));
   }
-  return Result(::llistxattr(ProcPath(dirfd, name).bytes, to, size));
+  const ProcPath path(dirfd, name);
+  return path.Result(::llistxattr(path.c_str(), to, size));
 }
 
 Methods XattrMethods() { return kMethods; }

@@ -40,8 +40,7 @@ function findAddon(): string {
   );
 }
 
-function load(): NativeAddon {
-  const path = findAddon();
+function load(path: string): NativeAddon {
   try {
     return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (cause) {
@@ -53,12 +52,15 @@ function load(): NativeAddon {
   }
 }
 
+/** The file that was loaded. */
+export const addonPath: string = findAddon();
+
 /**
  * Everything the addon exports.
  *
  * @throws FailedPreconditionError on import, when the addon is not built or not for this machine
  */
-export const native: NativeAddon = load();
+export const native: NativeAddon = load(addonPath);
 
 /** The system calls. */
 export const sys: Syscalls = native.syscalls;
