@@ -1,18 +1,58 @@
+/** Garbage collection over everything: rows, blob files, snapshot directories. */
+
+import { Mutex } from "async-mutex";
 import type { ContentStore } from "../content/content-store.js";
 import type { Digest } from "../content/digest.js";
 import type { Database } from "../metadata/database.js";
+import { sweepGarbage } from "../metadata/garbage-collection.js";
+import { ReferenceReader } from "./image-graph.js";
 
-/** SKELETON. What a collection removed. */
+/** What a collection removed. */
 export type GarbageReport = { readonly blobs: Digest[]; readonly snapshots: string[] };
-export declare class GarbageCollector {
-  constructor(o: {
-    database: Database;
-    content: ContentStore;
-    /** Called in the same tick as the rows go: move the directories away at once, delete them later. */
-    discardSnapshots(names: readonly string[]): Promise<void>;
-    /** Snapshots (chain IDs) being made or used just now, kept though nothing refers to them yet. */
-    busySnapshots?(): Iterable<string>;
-  });
-  /** Runs after the one under way, if any. */
-  run(): Promise<GarbageReport>;
+
+/** What the collector works on. */
+export type GarbageCollectorOptions = {
+  readonly database: Database;
+  readonly content: ContentStore;
+  /**
+   * Removes the directories of snapshots whose rows were deleted in this very tick. Must move them
+   * out of the way before its first await, so that a new unpack of the same chain cannot be hit.
+   */
+  discardSnapshots(names: readonly string[]): Promise<void>;
+  /** Snapshots in hand just now (an unpack, a commit), kept though nothing refers to them yet. */
+  busySnapshots?(): Iterable<string>;
+};
+
+/** Runs collections, one after another. */
+export class GarbageCollector {
+  readonly #options: GarbageCollectorOptions;
+  readonly #reader: ReferenceReader;
+  readonly #mutex = new Mutex();
+
+  constructor(options: GarbageCollectorOptions) {
+    this.#options = options;
+    this.#reader = new ReferenceReader(options.content);
+  }
+
+  /** Removes what nothing refers to; waits for a run that is under way, then runs itself. */
+  async run(): Promise<GarbageReport> {
+    return await this.#mutex.runExclusive(() => this.#collect());
+  }
+
+  async #collect(): Promise<GarbageReport> {
+    const { database, content } = this.#options;
+    const swept = sweepGarbage(database, {
+      references: (digest) => this.#reader.read(digest),
+      busyBlobs: content.busyDigests(),
+      busySnapshots: this.#options.busySnapshots?.() ?? [],
+    });
+    this.#reader.forget(swept.blobs);
+    // Both calls rename synchronously, before anything else can run; the waiting comes after.
+    const files = content.discardFiles(swept.blobs);
+    const directories = this.#options.discardSnapshots(swept.snapshots);
+    const results = await Promise.allSettled([files, directories]);
+    const failed = results.find((result) => result.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+    return swept;
+  }
 }

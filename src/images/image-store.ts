@@ -1,77 +1,288 @@
-/** SKELETON: signatures first, bodies follow. */
+/**
+ * The image store: images by reference and by ID.
+ *
+ * Vocabulary: a *reference* names a *target* (a manifest or an index); the *image* of a target is
+ * the manifest chosen for a platform, and its *ID* is the digest of that manifest's config. Images
+ * with the same ID are one image with several names. An image without a name is *dangling*.
+ *
+ * The table of references is the truth and is read each time; only what follows from immutable
+ * content (target → image) is remembered.
+ */
+
+import { Mutex } from "async-mutex";
 import type { ContentStore } from "../content/content-store.js";
-import type { Descriptor } from "../content/descriptor.js";
 import type { Digest } from "../content/digest.js";
 import type { Database } from "../metadata/database.js";
-import type { ReferenceTarget } from "../metadata/reference-table.js";
-import type { ImageConfig, ImageManifest } from "./manifest.js";
-import type { Platform } from "./platform.js";
+import type { Labels } from "../metadata/labels.js";
+import type { ReferenceRow, ReferenceTarget } from "../metadata/reference-table.js";
+import { FailedPreconditionError, InvalidArgumentError, NotFoundError } from "../system/errors.js";
+import { createdMs, filterImages } from "./image-filters.js";
+import { findImage, leavingReferences } from "./image-lookup.js";
+import { type ImageTarget, mergeImages, PINNED_LABEL, type Summary } from "./image-merge.js";
+import type { ImageRecord, RemovedImage, ResolvedImage } from "./image-record.js";
+import { resolveTarget } from "./image-resolver.js";
+import { OCI_MANIFEST } from "./media-types.js";
+import { hostPlatform, normalizePlatform, type Platform, parsePlatform } from "./platform.js";
+import { danglingName, isDanglingName, normalizeReference, parseReference } from "./reference.js";
 
-/** One image: everything that shares a config digest, with all its names merged. */
-export type ImageRecord = {
-  /** The config's digest. */
-  readonly id: Digest;
-  /** Normalised "docker.io/library/busybox:latest", sorted. */
-  readonly repoTags: readonly string[];
-  /** "docker.io/library/busybox@sha256:…", sorted. */
-  readonly repoDigests: readonly string[];
-  /** The target's digest: manifest or index. */
-  readonly digest: Digest;
-  readonly mediaType: string;
-  /** RFC 3339, as the config says. */
-  readonly created?: string;
-  /** Compressed bytes of manifest, config and layers. */
-  readonly size: number;
-  readonly platform: Platform;
-  readonly chainId?: Digest;
-  /** True when the top snapshot is there. */
-  readonly unpacked: boolean;
-  /** The config's labels. */
-  readonly labels: Readonly<Record<string, string>>;
-  readonly pinned: boolean;
-};
-
-/** One platform of an image, everything needed to unpack, mount, commit on it, or save it. */
-export type ResolvedImage = {
-  /** The normalised reference when it was asked for by one, else the image ID. */
-  readonly reference: string;
-  readonly id: Digest;
-  readonly target: ReferenceTarget;
-  readonly manifestDescriptor: Descriptor;
-  readonly manifest: ImageManifest;
-  readonly manifestBytes: Buffer;
-  readonly configDescriptor: Descriptor;
-  readonly config: ImageConfig;
-  readonly configBytes: Buffer;
-  /** Parallel arrays, base first. */
-  readonly layers: readonly Descriptor[];
-  readonly diffIds: readonly Digest[];
-  readonly chainIds: readonly Digest[];
-  readonly platform: Platform;
-};
-
-/** What `remove` did. */
-export type RemovedImage = { readonly untagged: string[]; readonly deleted: string[] };
+export type { ImageRecord, ProgressEvent, RemovedImage, ResolvedImage } from "./image-record.js";
 
 /** Images by reference and ID. */
-export declare class ImageStore {
+export class ImageStore {
   readonly database: Database;
   readonly content: ContentStore;
+  /** What is chosen out of an index when nobody says which. */
   readonly platform: Platform;
-  constructor(o: { database: Database; content: ContentStore; platform?: Platform });
-  /** docker's filters "reference=GLOB" "dangling=true" "label=K[=V]" "before=REF" "since=REF". */
-  list(filters?: readonly string[]): Promise<ImageRecord[]>;
-  get(refOrId: string): Promise<ImageRecord>;
-  resolve(refOrId: string, platform?: string): Promise<ResolvedImage>;
-  /** By a view's manifest digest, whether or not a reference still names it. */
-  resolveManifest(manifestDigest: Digest): Promise<ResolvedImage>;
-  /** `reference` undefined: an image without a name. Replaces where the name pointed before. */
-  create(
+  /** By target digest; content never changes, so neither does this while the content is here. */
+  readonly #summaries = new Map<Digest, Summary>();
+  /** Changes of references go one at a time: each decides by what the others left. */
+  readonly #changes = new Mutex();
+
+  constructor(options: { database: Database; content: ContentStore; platform?: Platform }) {
+    this.database = options.database;
+    this.content = options.content;
+    this.platform = normalizePlatform(options.platform ?? hostPlatform());
+  }
+
+  /**
+   * The images, newest first; also those that only a view still uses. A reference whose manifest or
+   * config is gone is left out (`remove` still takes its name).
+   *
+   * @param filters docker's: "reference=GLOB", "dangling=true", "label=K[=V]", "before=REF", "since=REF"
+   * @throws InvalidArgumentError a malformed filter
+   * @throws NotFoundError the image of "before" or "since"
+   */
+  async list(filters: readonly string[] = []): Promise<ImageRecord[]> {
+    const images = mergeImages(await this.#targets(), this.database);
+    images.sort((a, b) => createdMs(b) - createdMs(a) || (a.id < b.id ? -1 : 1));
+    return filterImages(images, filters, (text) => findImage(images, text).image);
+  }
+
+  /**
+   * One image by reference, ID or unique prefix of an ID.
+   *
+   * @throws NotFoundError
+   * @throws InvalidArgumentError malformed, or a prefix of several IDs
+   */
+  async get(refOrId: string): Promise<ImageRecord> {
+    return findImage(await this.list(), refOrId).image;
+  }
+
+  /** Every target with what it is: of all references, then of views whose image lost its names. */
+  async #targets(): Promise<ImageTarget[]> {
+    const targets: ImageTarget[] = [];
+    for (const row of this.database.references.list()) {
+      const summary = await this.#summarize(row.target);
+      if (summary !== undefined) targets.push({ reference: row, summary });
+    }
+    const named = new Set(targets.map((target) => target.summary.id));
+    for (const view of this.database.views.list()) {
+      if (named.has(view.imageId)) continue;
+      const row = this.database.blobs.get(view.manifestDigest);
+      // A docker manifest says its type itself; one that says nothing is OCI's.
+      const summary = row && (await this.#summarize({ mediaType: OCI_MANIFEST, ...row }));
+      if (summary !== undefined) targets.push({ summary });
+    }
+    return targets;
+  }
+
+  /** What a target is for the default platform; undefined when its manifest or config is not here. */
+  async #summarize(target: ReferenceTarget): Promise<Summary | undefined> {
+    const known = this.#summaries.get(target.digest);
+    if (known !== undefined && this.content.has(known.id)) return known;
+    try {
+      const image = await this.#resolveTarget(target, undefined, target.digest);
+      const blobs = [image.manifestDescriptor, image.configDescriptor, ...image.layers];
+      const sizes = new Map(blobs.map((blob) => [blob.digest, blob.size]));
+      const chainId = image.chainIds.at(-1);
+      const summary: Summary = {
+        id: image.id,
+        target,
+        manifestDigest: image.manifestDescriptor.digest,
+        size: [...sizes.values()].reduce((sum, size) => sum + size, 0),
+        platform: image.platform,
+        labels: image.config.config.Labels ?? {},
+        ...(image.config.created === undefined ? {} : { created: image.config.created }),
+        ...(chainId === undefined ? {} : { chainId }),
+      };
+      this.#summaries.set(target.digest, summary);
+      return summary;
+    } catch {
+      // Damaged or incomplete content must not hide the other images; resolve tells why.
+      return undefined;
+    }
+  }
+
+  /**
+   * Everything about one platform of an image.
+   *
+   * @param platform "os/arch[/variant]"; by default the store's, else any that is here
+   * @throws NotFoundError no such image, platform, or a manifest or config that is not here
+   * @throws CorruptDataError, UnsupportedError as the parsers; InvalidArgumentError as `get`
+   */
+  async resolve(refOrId: string, platform?: string): Promise<ResolvedImage> {
+    const wanted = platform === undefined || platform === "" ? undefined : parsePlatform(platform);
+    const row = this.#rowOf(refOrId);
+    if (row !== undefined) return await this.#resolveTarget(row.target, wanted, row.name);
+    const { image } = findImage(await this.list(), refOrId);
+    const target = { digest: image.digest, mediaType: image.mediaType };
+    const { size } = this.content.info(image.digest);
+    return await this.#resolveTarget({ ...target, size }, wanted, image.id);
+  }
+
+  /** The image of a view, by its manifest, whether or not a reference still names it. */
+  async resolveManifest(manifestDigest: Digest): Promise<ResolvedImage> {
+    const { size, mediaType = OCI_MANIFEST } = this.content.info(manifestDigest);
+    const target = { digest: manifestDigest, size, mediaType };
+    const image = await this.#resolveTarget(target, undefined, manifestDigest);
+    return { ...image, reference: image.id };
+  }
+
+  #rowOf(text: string): ReferenceRow | undefined {
+    try {
+      return this.database.references.get(normalizeReference(text));
+    } catch {
+      return undefined;
+    }
+  }
+
+  async #resolveTarget(
+    target: ReferenceTarget,
+    wanted: Platform | undefined,
+    name: string,
+  ): Promise<ResolvedImage> {
+    const { content, platform } = this;
+    return await resolveTarget({ content, target, wanted, preferred: platform, name });
+  }
+
+  /**
+   * Points a name to a target and forgets what was remembered of it. An image that loses its last
+   * name by this stays, dangling. Durable on return.
+   *
+   * @param reference any spelling; undefined for an image without a name
+   * @throws NotFoundError the target, or its manifest or config, is not in the content store
+   * @throws InvalidArgumentError a malformed reference
+   */
+  async create(
     reference: string | undefined,
     target: ReferenceTarget,
-    labels?: Readonly<Record<string, string>>,
-  ): Promise<ImageRecord>;
-  /** @returns the normalised target */
-  tag(source: string, target: string): Promise<string>;
-  remove(refOrId: string, o?: { force?: boolean }): Promise<RemovedImage>;
+    labels: Labels = {},
+  ): Promise<ImageRecord> {
+    const name = reference === undefined ? undefined : normalizeReference(reference);
+    return await this.#changes.runExclusive(async () => {
+      this.#summaries.delete(target.digest);
+      const { id } = await this.#resolveTarget(target, undefined, name ?? target.digest);
+      this.#put(name ?? danglingName(target.digest), target, labels);
+      return await this.get(id);
+    });
+  }
+
+  #put(name: string, target: ReferenceTarget, labels: Labels): void {
+    const { references } = this.database;
+    this.database.transaction(() => {
+      const others = references.listByTarget(target.digest);
+      const isNamed = others.some((row) => !isDanglingName(row.name));
+      if (isDanglingName(name) && isNamed) return;
+      const old = references.get(name);
+      references.put(name, target, labels);
+      if (!isDanglingName(name)) references.delete(danglingName(target.digest));
+      if (old === undefined || old.target.digest === target.digest) return;
+      if (references.listByTarget(old.target.digest).length > 0) return;
+      references.put(danglingName(old.target.digest), old.target);
+    });
+  }
+
+  /**
+   * Gives an image another name.
+   *
+   * @returns the normalised target
+   * @throws NotFoundError no such source; InvalidArgumentError the target is malformed or a digest
+   */
+  async tag(source: string, target: string): Promise<string> {
+    if (parseReference(target).digest !== undefined) {
+      throw new InvalidArgumentError(`tag ${source} as ${target}: a new name cannot have a digest`);
+    }
+    const name = normalizeReference(target);
+    const { target: descriptor } = await this.resolve(source);
+    const { digest, mediaType, size } = descriptor;
+    await this.create(name, { digest, mediaType, size });
+    return name;
+  }
+
+  /** Reads a reference anew, after something other than this store changed it or its content. */
+  async update(reference: string): Promise<ImageRecord | undefined> {
+    const row = this.#rowOf(reference);
+    if (row === undefined) return undefined;
+    this.#summaries.delete(row.target.digest);
+    const summary = await this.#summarize(row.target);
+    return summary && (await this.get(summary.id));
+  }
+
+  /** Pins or unpins one reference: a pinned image is left alone by those who clean up. */
+  async setPinned(reference: string, pinned: boolean): Promise<void> {
+    await this.#changes.runExclusive(async () => {
+      const row = this.#rowOf(reference);
+      if (row === undefined) throw new NotFoundError(`pin image ${reference}: not found`);
+      const { [PINNED_LABEL]: _, ...labels } = row.labels;
+      const value: Labels = pinned ? { ...labels, [PINNED_LABEL]: "pinned" } : labels;
+      this.database.transaction(() => this.database.references.put(row.name, row.target, value));
+    });
+  }
+
+  /**
+   * Removes names by docker's rules: a reference loses that name, and the image goes with its last
+   * one; an ID loses its only name, or with `force` all of them. Content goes at the next garbage
+   * collection, unless a view uses it.
+   *
+   * @throws NotFoundError, InvalidArgumentError as `get`
+   * @throws FailedPreconditionError views use the image, or an ID has several names, without `force`
+   */
+  async remove(refOrId: string, options: { force?: boolean } = {}): Promise<RemovedImage> {
+    return await this.#changes.runExclusive(async () => {
+      const force = options.force ?? false;
+      const images = await this.list();
+      const broken = this.#removeBroken(images, refOrId);
+      if (broken !== undefined) return broken;
+      const found = findImage(images, refOrId);
+      const rows = await this.#rowsOf(found.image.id);
+      const leaving = leavingReferences(rows, found.reference, force);
+      const isLast = leaving.length === rows.length;
+      const users = this.database.views.list().filter((view) => view.imageId === found.image.id);
+      if (isLast && users.length > 0 && !force) {
+        const names = users.map((view) => view.name).join(", ");
+        throw new FailedPreconditionError(
+          `remove image ${refOrId}: used by ${users.length === 1 ? "view" : "views"} ${names}; ` +
+            "remove them first, or force to remove only the name",
+        );
+      }
+      this.#deleteRows(leaving);
+      return {
+        untagged: leaving.map((row) => row.name).filter((name) => !isDanglingName(name)),
+        deleted: isLast && users.length === 0 ? [found.image.id] : [],
+      };
+    });
+  }
+
+  /** A name whose content is gone is no image any more, but can still be removed. */
+  #removeBroken(images: readonly ImageRecord[], refOrId: string): RemovedImage | undefined {
+    const row = this.#rowOf(refOrId);
+    if (row === undefined) return undefined;
+    const names = images.flatMap((image) => [...image.repoTags, ...image.repoDigests]);
+    if (names.includes(row.name)) return undefined;
+    this.#deleteRows([row]);
+    return { untagged: [row.name], deleted: [] };
+  }
+
+  #deleteRows(rows: readonly ReferenceRow[]): void {
+    this.database.transaction(() => {
+      for (const row of rows) this.database.references.delete(row.name);
+    });
+  }
+
+  async #rowsOf(id: Digest): Promise<ReferenceRow[]> {
+    const targets = await this.#targets();
+    return targets.flatMap(({ reference, summary }) =>
+      reference !== undefined && summary.id === id ? [reference] : [],
+    );
+  }
 }
