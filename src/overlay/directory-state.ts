@@ -1,0 +1,172 @@
+/**
+ * The upper part of one directory in memory: which names the upper directory has, which of them are
+ * whiteouts, and the order in which READDIR hands them out.
+ *
+ * READDIR has no handles here, so a cookie must mean the same at any later time, whatever came and
+ * went. Names of the lower directory use their position in the chain index, which never changes,
+ * even while an upper object replaces them. Other names get a number from a sequence that only
+ * grows. A removed name leaves a gap; a reader at a cookie continues behind it.
+ */
+
+import type { NodeId } from "../fuse/file-system.js";
+import type { ByteString } from "../system/bytes.js";
+import type { ChainIndex } from "./chain-index.js";
+
+/** One name of an upper directory. */
+export interface UpperName {
+  readonly name: ByteString;
+  /** Position in the sequence of upper-only names; 0 for a name that the lower directory has too. */
+  readonly sequence: number;
+  isWhiteout: boolean;
+  isDirectory: boolean;
+  /** Node ID once known, else 0. */
+  id: NodeId;
+  /** False once removed, while `order` still holds it. */
+  present: boolean;
+}
+
+/** What a directory listing says of one upper name. */
+export interface UpperListing {
+  readonly name: ByteString;
+  readonly isWhiteout: boolean;
+  readonly isDirectory: boolean;
+}
+
+const S_IFMT = 0o170000;
+const S_IFDIR = 0o040000;
+
+/** The state of one directory that has an upper part. */
+export class DirectoryState {
+  /** The index inode whose entries show through, or 0. */
+  readonly lower: number;
+  /** Subdirectories in the merged view: st_nlink is 2 more. */
+  subdirectories: number;
+  /** Whether the directory has a default ACL; undefined until asked. */
+  hasDefaultAcl: boolean | undefined = undefined;
+  readonly #index: ChainIndex;
+  readonly #names = new Map<ByteString, UpperName>();
+  /** Upper-only names by ascending sequence, with gaps. */
+  #order: UpperName[] = [];
+  #gaps = 0;
+  #sequence = 0;
+
+  constructor(index: ChainIndex, lower: number) {
+    this.#index = index;
+    this.lower = lower;
+    this.subdirectories = lower === 0 ? 0 : index.nlink(lower) - 2;
+  }
+
+  /** The upper's word on a name; undefined when it has none. */
+  get(name: ByteString): UpperName | undefined {
+    return this.#names.get(name);
+  }
+
+  /** The lower inode of a name, hidden or not; 0 when there is none. */
+  lowerInode(name: ByteString): number {
+    return this.lower === 0 ? 0 : this.#index.lookup(this.lower, name);
+  }
+
+  /** All upper names, whiteouts included. */
+  names(): IterableIterator<UpperName> {
+    return this.#names.values();
+  }
+
+  /** The upper directory now has an object of this name. */
+  setObject(name: ByteString, isDirectory: boolean, id: NodeId): void {
+    this.#set(name, false, isDirectory, id);
+  }
+
+  /** The upper directory now has a whiteout of this name. */
+  setWhiteout(name: ByteString): void {
+    this.#set(name, true, false, 0);
+  }
+
+  /** The upper directory has nothing of this name any more. */
+  delete(name: ByteString): void {
+    const entry = this.#names.get(name);
+    if (entry === undefined) return;
+    this.subdirectories -= this.#weight(name);
+    this.#names.delete(name);
+    this.#leaveOrder(entry);
+    this.subdirectories += this.#weight(name);
+  }
+
+  /** Makes the state equal to a fresh listing, keeping the cookies of what stayed. */
+  replaceAll(listing: Iterable<UpperListing>): void {
+    const gone = new Set(this.#names.keys());
+    for (const entry of listing) {
+      gone.delete(entry.name);
+      const known = this.#names.get(entry.name);
+      const same =
+        known?.isWhiteout === entry.isWhiteout && known.isDirectory === entry.isDirectory;
+      this.#set(entry.name, entry.isWhiteout, entry.isDirectory, same ? known.id : 0);
+    }
+    for (const name of gone) this.delete(name);
+  }
+
+  /** True when nothing is visible in the merged directory. */
+  isEmpty(): boolean {
+    for (const entry of this.#names.values()) if (!entry.isWhiteout) return false;
+    if (this.lower === 0) return true;
+    const end = this.#index.endEntry(this.lower);
+    for (let entry = this.#index.firstEntry(this.lower); entry < end; entry++) {
+      if (!this.#names.has(this.#index.entryName(entry))) return false;
+    }
+    return true;
+  }
+
+  /** Upper-only objects with a sequence above `after`, in order. */
+  *upperOnlyAfter(after: number): Generator<UpperName> {
+    for (let at = this.#firstAfter(after); at < this.#order.length; at++) {
+      const entry = this.#order[at]!;
+      if (entry.present && !entry.isWhiteout) yield entry;
+    }
+  }
+
+  #set(name: ByteString, isWhiteout: boolean, isDirectory: boolean, id: NodeId): void {
+    this.subdirectories -= this.#weight(name);
+    const known = this.#names.get(name);
+    // A new object under a whiteout's old name is a new entry, behind every cookie handed out.
+    if (known !== undefined && (known.sequence === 0 || known.isWhiteout === isWhiteout)) {
+      known.isWhiteout = isWhiteout;
+      known.isDirectory = isDirectory;
+      known.id = id;
+    } else {
+      if (known !== undefined) this.#leaveOrder(known);
+      const sequence = this.lowerInode(name) === 0 ? ++this.#sequence : 0;
+      const entry = { name, sequence, isWhiteout, isDirectory, id, present: true };
+      this.#names.set(name, entry);
+      if (sequence > 0) this.#order.push(entry);
+    }
+    this.subdirectories += this.#weight(name);
+  }
+
+  /** 1 when the merged view shows a directory under this name. */
+  #weight(name: ByteString): number {
+    const entry = this.#names.get(name);
+    if (entry !== undefined) return entry.isDirectory ? 1 : 0;
+    const lower = this.lowerInode(name);
+    return lower !== 0 && (this.#index.mode(lower) & S_IFMT) === S_IFDIR ? 1 : 0;
+  }
+
+  #leaveOrder(entry: UpperName): void {
+    entry.present = false;
+    if (entry.sequence === 0) return;
+    this.#gaps++;
+    if (this.#gaps < 64 || this.#gaps * 2 < this.#order.length) return;
+    this.#order = this.#order.filter((kept) => kept.present);
+    this.#gaps = 0;
+  }
+
+  /** Binary search: the first position whose sequence is above `after`. */
+  #firstAfter(after: number): number {
+    let low = 0;
+    let high = this.#order.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#order[middle]!.sequence <= after) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
