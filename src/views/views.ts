@@ -110,6 +110,19 @@ export class Views {
     return view.readOnly ? undefined : this.#directories.of(view.id).upper;
   }
 
+  /** @throws InvalidArgumentError a bad name; AlreadyExistsError it is taken */
+  checkNewName(name: string): void {
+    checkViewName(name);
+    if (!this.#isTaken(name)) return;
+    throw new AlreadyExistsError(
+      `create view ${JSON.stringify(name)}: the name is taken; remove that view with "varve rm ${name}" or choose another name`,
+    );
+  }
+
+  #isTaken(name: string): boolean {
+    return this.#database.views.getByName(name) !== undefined;
+  }
+
   /**
    * Makes a view, not yet mounted.
    *
@@ -118,14 +131,8 @@ export class Views {
    * @throws NotFoundError the chain is not unpacked
    */
   async prepare(o: NewView): Promise<ViewRow> {
-    const isTaken = (name: string) => this.#database.views.getByName(name) !== undefined;
-    const name = o.name ?? generateViewName(isTaken);
-    checkViewName(name);
-    if (isTaken(name)) {
-      throw new AlreadyExistsError(
-        `create view ${JSON.stringify(name)}: the name is taken; remove that view with "varve rm ${name}" or choose another name`,
-      );
-    }
+    const name = o.name ?? generateViewName((text) => this.#isTaken(text));
+    this.checkNewName(name);
     const chain = {
       indexPath: this.#snapshots.indexPath(o.chainId),
       layerDirs: this.#snapshots.layerDirs(o.chainId),

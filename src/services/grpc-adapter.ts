@@ -1,0 +1,184 @@
+/**
+ * Serves protobuf-es services with grpc-js: handlers are plain functions over messages and async
+ * iterables; streams, backpressure, cancellation and errors are dealt with here once.
+ */
+
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import type {
+  handleBidiStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  MethodDefinition,
+  Server,
+  ServerDuplexStream,
+  ServerWritableStream,
+  UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { toServiceError } from "./errors.js";
+
+/** What a handler knows of its call. */
+export interface CallContext {
+  /** Aborted when the client cancelled or went away, or its deadline passed. */
+  readonly signal: AbortSignal;
+}
+
+type Request<M> = M extends { input: infer I extends DescMessage } ? MessageShape<I> : never;
+type Response<M> = M extends { output: infer O extends DescMessage } ? MessageInitShape<O> : never;
+
+type Handler<M> = M extends { methodKind: "unary" }
+  ? (request: Request<M>, context: CallContext) => Promise<Response<M>> | Response<M>
+  : M extends { methodKind: "server_streaming" }
+    ? (request: Request<M>, context: CallContext) => AsyncIterable<Response<M>>
+    : (requests: AsyncIterable<Request<M>>, context: CallContext) => AsyncIterable<Response<M>>;
+
+/** One handler for each method of a service. */
+export type Handlers<S extends DescService> = { [K in keyof S["method"]]: Handler<S["method"][K]> };
+
+type Message = MessageShape<DescMessage>;
+type Init = MessageInitShape<DescMessage>;
+type LogBug = (error: unknown) => void;
+
+/**
+ * Adds a service to a server.
+ *
+ * @param logBug gets what handlers throw that is none of our errors
+ */
+export function addService<S extends DescService>(
+  server: Server,
+  service: S,
+  handlers: Handlers<S>,
+  logBug: LogBug,
+): void {
+  const definition: Record<string, MethodDefinition<Message, Init>> = {};
+  const implementation: UntypedServiceImplementation = {};
+  for (const method of service.methods) {
+    const name = method.localName;
+    definition[name] = describeMethod(method);
+    implementation[name] = implement(method, (handlers as Record<string, unknown>)[name], logBug);
+  }
+  server.addService(definition, implementation);
+}
+
+function describeMethod(method: DescMethod): MethodDefinition<Message, Init> {
+  const { input, output, methodKind } = method;
+  return {
+    path: `/${method.parent.typeName}/${method.name}`,
+    originalName: method.localName,
+    requestStream: methodKind === "client_streaming" || methodKind === "bidi_streaming",
+    responseStream: methodKind === "server_streaming" || methodKind === "bidi_streaming",
+    requestSerialize: (message) => Buffer.from(toBinary(input, message)),
+    requestDeserialize: (bytes) => fromBinary(input, bytes),
+    responseSerialize: (message) => Buffer.from(toBinary(output, create(output, message))),
+    responseDeserialize: (bytes) => fromBinary(output, bytes),
+  };
+}
+
+function implement(method: DescMethod, handler: unknown, logBug: LogBug) {
+  if (method.methodKind === "unary") {
+    return unary(handler as (request: Message, context: CallContext) => Promise<Init>, logBug);
+  }
+  if (method.methodKind === "server_streaming") {
+    return serverStreaming(
+      handler as (request: Message, context: CallContext) => AsyncIterable<Init>,
+      logBug,
+    );
+  }
+  return bidiStreaming(
+    handler as (requests: AsyncIterable<Message>, context: CallContext) => AsyncIterable<Init>,
+    logBug,
+  );
+}
+
+interface Cancellable {
+  readonly cancelled: boolean;
+  on(event: "cancelled", listener: () => void): unknown;
+}
+
+function contextOf(call: Cancellable): CallContext {
+  const controller = new AbortController();
+  call.on("cancelled", () => controller.abort());
+  if (call.cancelled) controller.abort();
+  return { signal: controller.signal };
+}
+
+function unary(
+  handler: (request: Message, context: CallContext) => Promise<Init> | Init,
+  logBug: LogBug,
+): handleUnaryCall<Message, Init> {
+  return async (call, callback) => {
+    try {
+      callback(null, await handler(call.request, contextOf(call)));
+    } catch (error) {
+      callback(toServiceError(error, logBug));
+    }
+  };
+}
+
+function serverStreaming(
+  handler: (request: Message, context: CallContext) => AsyncIterable<Init>,
+  logBug: LogBug,
+): handleServerStreamingCall<Message, Init> {
+  return (call) => {
+    const context = contextOf(call);
+    void respond(call, () => handler(call.request, context), context.signal, logBug);
+  };
+}
+
+function bidiStreaming(
+  handler: (requests: AsyncIterable<Message>, context: CallContext) => AsyncIterable<Init>,
+  logBug: LogBug,
+): handleBidiStreamingCall<Message, Init> {
+  return (call) => {
+    const context = contextOf(call);
+    void respond(call, () => handler(requestsOf(call), context), context.signal, logBug);
+  };
+}
+
+type ResponseStream = ServerWritableStream<Message, Init> | ServerDuplexStream<Message, Init>;
+
+/** Requests one by one. Leaving early must not destroy the call, which still has to be answered. */
+async function* requestsOf(call: ServerDuplexStream<Message, Init>): AsyncGenerator<Message> {
+  for await (const message of call.iterator({ destroyOnReturn: false })) yield message as Message;
+}
+
+/** Writes what the handler yields, as fast as the client reads. */
+async function respond(
+  call: ResponseStream,
+  start: () => AsyncIterable<Init>,
+  signal: AbortSignal,
+  logBug: LogBug,
+): Promise<void> {
+  // A client that left makes writes fail; the cancellation says the same.
+  call.on("error", () => undefined);
+  try {
+    for await (const message of start()) {
+      if (signal.aborted) return;
+      if (!call.write(message)) await drained(call, signal);
+    }
+    call.end();
+  } catch (error) {
+    if (!signal.aborted) call.emit("error", toServiceError(error, logBug));
+  }
+}
+
+function drained(call: ResponseStream, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      call.off("drain", done);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    call.on("drain", done);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
+}

@@ -1,0 +1,181 @@
+/** The image half of varve.v1: requests in, messages out. */
+
+import path from "node:path";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { imageHistory, inspectImage } from "../images/history.js";
+import { loadImages } from "../images/load.js";
+import { type SaveFormat, saveImages, streamImages } from "../images/save.js";
+import { InvalidArgumentError } from "../system/errors.js";
+import type { Core } from "./core.js";
+import type {
+  LoadImagesOptions,
+  LoadImagesRequest,
+  LoadImagesResponseSchema,
+  SaveImagesRequest,
+  SaveImagesResponseSchema,
+  UnpackImageRequest,
+  UnpackImageResponseSchema,
+  Varve,
+} from "./gen/varve/v1/varve_pb.js";
+import type { CallContext, Handlers } from "./grpc-adapter.js";
+import { parseTimestamp, toDescriptor, toImage, toProgress } from "./messages.js";
+import { withProgress } from "./progress-stream.js";
+import { unpackImage } from "./use-cases/unpack-image.js";
+
+type ImageMethods =
+  | "loadImages"
+  | "saveImages"
+  | "listImages"
+  | "inspectImage"
+  | "imageHistory"
+  | "tagImage"
+  | "removeImage"
+  | "unpackImage";
+
+// Well under the message limit.
+const SAVE_CHUNK_BYTES = 1024 * 1024;
+
+/** Handlers of the image methods. */
+export function imageHandlers(core: Core): Pick<Handlers<typeof Varve>, ImageMethods> {
+  const { images } = core;
+  return {
+    loadImages: (requests, context) => load(core, requests, context),
+    saveImages: (request, context) => save(core, request, context),
+    unpackImage: (request, context) => unpack(core, request, context),
+    listImages: async ({ filters }) => ({ images: (await images.list(filters)).map(toImage) }),
+    inspectImage: async ({ reference }) => {
+      const found = await inspectImage(images, reference);
+      return {
+        image: toImage(found.image),
+        manifest: found.manifest,
+        config: found.config,
+        layers: found.layers.map(toDescriptor),
+        diffIds: [...found.diffIds],
+        chainIds: [...found.chainIds],
+      };
+    },
+    imageHistory: (request) => history(core, request.reference),
+    tagImage: async ({ source, target }) => ({ reference: await images.tag(source, target) }),
+    removeImage: async ({ reference, force }) => {
+      const removed = await images.remove(reference, { force });
+      const swept = await core.garbage.run();
+      const deleted = new Set([...removed.deleted, ...swept.snapshots, ...swept.blobs]);
+      return { untagged: [...removed.untagged], deleted: [...deleted] };
+    },
+  };
+}
+
+async function history(core: Core, reference: string) {
+  const { id, entries } = await imageHistory(core.images, reference);
+  return {
+    id,
+    entries: entries.map((entry) => {
+      const created = parseTimestamp(entry.created);
+      return {
+        ...(created === undefined ? {} : { created }),
+        createdBy: entry.createdBy,
+        author: entry.author,
+        comment: entry.comment,
+        emptyLayer: entry.emptyLayer,
+        size: BigInt(entry.size),
+        layerDigest: entry.layerDigest ?? "",
+      };
+    }),
+  };
+}
+
+async function* load(
+  core: Core,
+  requests: AsyncIterable<LoadImagesRequest>,
+  { signal }: CallContext,
+): AsyncGenerator<MessageInitShape<typeof LoadImagesResponseSchema>> {
+  const iterator = requests[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  const options = first.done === true ? undefined : first.value.options;
+  if (options === undefined) {
+    throw new InvalidArgumentError("load images: the first message must carry the options");
+  }
+  const source = options.path === "" ? chunksOf(iterator) : checkPath("load images", options.path);
+  const work = withProgress((onProgress) =>
+    loadImages(core.images, source, {
+      ...platformsOf(options),
+      onProgress,
+      signal,
+      collectGarbage: () => core.garbage.run(),
+    }),
+  );
+  for await (const item of work) {
+    if ("progress" in item) yield { progress: toProgress(item.progress) };
+    else for (const loaded of item.result) yield { loaded };
+  }
+}
+
+function platformsOf(options: LoadImagesOptions) {
+  const { platforms, allPlatforms } = options;
+  return { allPlatforms, ...(platforms.length === 0 ? {} : { platforms }) };
+}
+
+async function* chunksOf(requests: AsyncIterator<LoadImagesRequest>): AsyncGenerator<Uint8Array> {
+  for (let next = await requests.next(); next.done !== true; next = await requests.next()) {
+    yield next.value.chunk;
+  }
+}
+
+function checkPath(operation: string, file: string): string {
+  if (path.isAbsolute(file)) return file;
+  throw new InvalidArgumentError(`${operation}: ${file} must be an absolute path`);
+}
+
+function checkFormat(format: string): SaveFormat {
+  if (format === "") return "oci-archive";
+  if (format === "oci-archive" || format === "docker-archive" || format === "oci-dir") {
+    return format;
+  }
+  throw new InvalidArgumentError(
+    `save images: unknown format ${JSON.stringify(format)}; choose oci-archive, docker-archive or oci-dir`,
+  );
+}
+
+async function* save(
+  core: Core,
+  request: SaveImagesRequest,
+  { signal }: CallContext,
+): AsyncGenerator<MessageInitShape<typeof SaveImagesResponseSchema>> {
+  const { references, platforms } = request;
+  if (references.length === 0) throw new InvalidArgumentError("save images: name at least one");
+  const options = {
+    format: checkFormat(request.format),
+    ...(platforms.length === 0 ? {} : { platforms }),
+    signal,
+  };
+  if (request.path === "") {
+    for await (const chunk of streamImages(core.images, references, options)) {
+      for (let start = 0; start < chunk.length; start += SAVE_CHUNK_BYTES) {
+        yield { chunk: chunk.subarray(start, start + SAVE_CHUNK_BYTES) };
+      }
+    }
+    return;
+  }
+  const file = checkPath("save images", request.path);
+  const work = withProgress((onProgress) =>
+    saveImages(core.images, references, file, { ...options, onProgress }),
+  );
+  for await (const item of work) {
+    if ("progress" in item) yield { progress: toProgress(item.progress) };
+  }
+}
+
+async function* unpack(
+  core: Core,
+  request: UnpackImageRequest,
+  { signal }: CallContext,
+): AsyncGenerator<MessageInitShape<typeof UnpackImageResponseSchema>> {
+  const { reference, platform } = request;
+  const work = withProgress((onProgress) =>
+    unpackImage(core, { reference, platform, onProgress, signal }, async ({ chainId }) => chainId),
+  );
+  for await (const item of work) {
+    if ("progress" in item) yield { progress: toProgress(item.progress) };
+    else yield { chainId: item.result ?? "" };
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * The gRPC server on a Unix socket.
+ *
+ * The socket is ours and its connections are handed to grpc-js, because only so does binding happen
+ * in one step under our umask: there is no moment in which another user could connect.
+ */
+
+import { chmodSync, unlinkSync } from "node:fs";
+import net from "node:net";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { AlreadyExistsError, InvalidArgumentError } from "../system/errors.js";
+import type { Core } from "./core.js";
+import { daemonHandlers } from "./daemon-service.js";
+import { Health } from "./gen/grpc/health/v1/health_pb.js";
+import { Varve } from "./gen/varve/v1/varve_pb.js";
+import { addService } from "./grpc-adapter.js";
+import { healthHandlers } from "./health-service.js";
+import { imageHandlers } from "./image-service.js";
+import { MAX_MESSAGE_BYTES } from "./status.js";
+import { viewHandlers } from "./view-service.js";
+
+// sizeof(sun_path) less its NUL, unix(7).
+const MAX_SOCKET_PATH = 107;
+/** How long calls under way may take to notice their cancellation. */
+const DRAIN_MS = 2000;
+
+/** A listening server. */
+export class RpcServer {
+  readonly #listener: net.Server;
+  readonly #grpc: Server;
+  readonly #ending: AbortController;
+  readonly #socketPath: string;
+
+  private constructor(
+    listener: net.Server,
+    grpc: Server,
+    ending: AbortController,
+    socketPath: string,
+  ) {
+    this.#listener = listener;
+    this.#grpc = grpc;
+    this.#ending = ending;
+    this.#socketPath = socketPath;
+  }
+
+  /**
+   * Serves on `core.paths.socket`, mode 0600. A socket file that nobody listens on is replaced.
+   *
+   * @throws AlreadyExistsError somebody listens there
+   * @throws InvalidArgumentError the path is too long for a Unix socket
+   */
+  static async listen(core: Core): Promise<RpcServer> {
+    const socketPath = core.paths.socket;
+    if (Buffer.byteLength(socketPath) > MAX_SOCKET_PATH) {
+      throw new InvalidArgumentError(
+        `listen on ${socketPath}: longer than the ${MAX_SOCKET_PATH} bytes of a Unix socket's path; choose another --socket`,
+      );
+    }
+    const ending = new AbortController();
+    const grpc = makeServer(core, ending.signal);
+    const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    await removeStaleSocket(socketPath);
+    const listener = net.createServer((connection) => injector.injectConnection(connection));
+    await bind(listener, socketPath);
+    return new RpcServer(listener, grpc, ending, socketPath);
+  }
+
+  /** Takes no more calls, gives those under way a moment to end, then cuts them off. */
+  async close(): Promise<void> {
+    this.#ending.abort();
+    this.#listener.close();
+    const drained = new Promise<void>((resolve) => this.#grpc.tryShutdown(() => resolve()));
+    const timeout = setTimeout(() => this.#grpc.forceShutdown(), DRAIN_MS);
+    await drained;
+    clearTimeout(timeout);
+    removeSocket(this.#socketPath);
+  }
+}
+
+function makeServer(core: Core, ending: AbortSignal): Server {
+  const server = new Server({
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+    // Nobody but a debugger of grpc itself reads it, and it costs time and memory on each call.
+    "grpc.enable_channelz": 0,
+  });
+  const logBug = (error: unknown) => core.log.warn("a request failed in an unforeseen way", error);
+  const handlers = { ...daemonHandlers(core), ...imageHandlers(core), ...viewHandlers(core) };
+  addService(server, Varve, handlers, logBug);
+  addService(server, Health, healthHandlers(ending), logBug);
+  return server;
+}
+
+/** @throws AlreadyExistsError somebody listens */
+async function removeStaleSocket(socketPath: string): Promise<void> {
+  const isAlive = await new Promise<boolean>((resolve) => {
+    const probe = net.connect({ path: socketPath });
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once("error", () => resolve(false));
+  });
+  if (isAlive) {
+    throw new AlreadyExistsError(
+      `listen on ${socketPath}: another process listens there; choose another --socket or stop it`,
+    );
+  }
+  removeSocket(socketPath);
+}
+
+function removeSocket(socketPath: string): void {
+  try {
+    unlinkSync(socketPath);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
+function bind(listener: net.Server, socketPath: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    listener.once("error", reject);
+    // listen(2) on a path happens before the call returns, so the umask is changed for no other work.
+    const umask = process.umask(0o177);
+    try {
+      listener.listen(socketPath, () => {
+        listener.removeListener("error", reject);
+        // Again, for a Node that would bind later after all.
+        chmodSync(socketPath, 0o600);
+        resolve();
+      });
+    } finally {
+      process.umask(umask);
+    }
+  });
+}

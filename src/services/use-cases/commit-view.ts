@@ -1,0 +1,211 @@
+/**
+ * Committing: what was written in a view becomes a layer, and with the view's image a new image.
+ *
+ * This stands here, not in `images`, because it needs views and snapshots at work while the image
+ * store below only deals in documents.
+ */
+
+import path from "node:path";
+import type { Descriptor } from "../../content/descriptor.js";
+import { chainIdOf, type Digest } from "../../content/digest.js";
+import { buildCommit } from "../../images/commit-config.js";
+import type { ResolvedImage } from "../../images/image-store.js";
+import { normalizeReference } from "../../images/reference.js";
+import type { PackedLayer } from "../../layers/pack.js";
+import type { ViewRow } from "../../metadata/view-table.js";
+import type { UpperTask } from "../../snapshots/layer-tasks.js";
+import type { Draft } from "../../snapshots/snapshot-store.js";
+import { InvalidArgumentError } from "../../system/errors.js";
+import type { Core } from "../core.js";
+import type { ProgressEvent } from "../progress-stream.js";
+import { withLease } from "./transient-lease.js";
+
+/** What to make of a view; empty strings mean "not given". */
+export interface CommitRequest {
+  readonly name: string;
+  readonly reference: string;
+  readonly author: string;
+  readonly message: string;
+  /** Docker's change instructions. */
+  readonly changes: readonly string[];
+  readonly compression: string;
+  /** 0: the compression's own default. */
+  readonly compressionLevel: number;
+  /** Seconds since 1970. */
+  readonly sourceDateEpoch: number | undefined;
+  readonly onProgress: (event: ProgressEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+/** The image that was made. */
+export interface CommitResult {
+  readonly id: Digest;
+  readonly digest: Digest;
+  /** Normalised; empty for an image without a name. */
+  readonly reference: string;
+  /** Absent when nothing had changed. */
+  readonly layer: Descriptor | undefined;
+  readonly diffId: Digest | undefined;
+  readonly chainId: Digest | undefined;
+}
+
+type FullLayer = Extract<PackedLayer, { empty: false }>;
+type Compression = "gzip" | "zstd" | "none";
+
+const UNCOMPRESSED_LABEL = "containerd.io/uncompressed";
+
+/**
+ * Commits a view, mounted or not. The new chain is a snapshot at once: packing writes the layer's
+ * tree beside the archive. After a failure nothing of it is left.
+ *
+ * @throws NotFoundError no such view
+ * @throws InvalidArgumentError a bad reference, change instruction or compression
+ * @throws CancelledError
+ */
+export async function commitView(core: Core, request: CommitRequest): Promise<CommitResult> {
+  const compression = checkCompression(request.compression);
+  const reference = request.reference === "" ? "" : normalizeReference(request.reference);
+  return core.views.withUpper(request.name, async (view, upper) => {
+    const base = await core.images.resolveManifest(view.manifestDigest);
+    // Bad instructions are found before minutes of packing.
+    buildCommit({ base, changes: request.changes });
+    const resources = [{ type: "content", id: view.manifestDigest }] as const;
+    return withLease(core.database, resources, async (lease) => {
+      const layer = await commitLayer(core, { ...request, compression, view, upper, lease });
+      return commitImage(core, { ...request, reference, base, layer, lease });
+    });
+  });
+}
+
+function checkCompression(text: string): Compression {
+  if (text === "") return "gzip";
+  if (text === "gzip" || text === "zstd" || text === "none") return text;
+  throw new InvalidArgumentError(
+    `commit: unknown compression ${JSON.stringify(text)}; choose gzip, zstd or none`,
+  );
+}
+
+interface LayerRequest {
+  readonly view: ViewRow;
+  readonly upper: UpperTask | undefined;
+  readonly lease: string;
+  readonly compression: Compression;
+  readonly compressionLevel: number;
+  readonly sourceDateEpoch: number | undefined;
+  readonly onProgress: (event: ProgressEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Packs what changed into the content store and the snapshots; undefined when nothing did. */
+async function commitLayer(core: Core, o: LayerRequest): Promise<FullLayer | undefined> {
+  if (o.upper === undefined) return undefined;
+  const draft = await core.snapshots.beginDraft();
+  try {
+    const packed = await pack(core, o, o.upper, draft);
+    if (packed.empty) {
+      await core.snapshots.discardDraft(draft);
+      return undefined;
+    }
+    for (const warning of packed.warnings) core.log.warn(`commit view ${o.view.name}: ${warning}`);
+    o.onProgress(progress(o.view, "writing", packed.size));
+    await keepLayer(core, o, packed, draft);
+    return packed;
+  } catch (error) {
+    await core.snapshots.discardDraft(draft);
+    throw error;
+  }
+}
+
+const archivePath = (draft: Draft) => path.join(draft.directory, "layer");
+
+function pack(core: Core, o: LayerRequest, upper: UpperTask, draft: Draft): Promise<PackedLayer> {
+  const level = o.compressionLevel === 0 ? undefined : o.compressionLevel;
+  const task = {
+    ...upper,
+    // Beside the tree: on the root's file system, and swept with the draft after a crash.
+    outputPath: archivePath(draft),
+    treeDir: draft.fsDir,
+    compression: o.compression,
+    level,
+    sourceDateEpoch: o.sourceDateEpoch,
+  };
+  const onProgress = (bytes: number) => o.onProgress(progress(o.view, "packing", bytes));
+  return core.tasks.pack(task, onProgress, o.signal);
+}
+
+async function keepLayer(
+  core: Core,
+  o: LayerRequest,
+  packed: FullLayer,
+  draft: Draft,
+): Promise<void> {
+  const { digest, diffId, mediaType, size } = packed;
+  const parent = o.view.chainId;
+  const chainId = chainIdOnto(parent, diffId);
+  const labels = { [UNCOMPRESSED_LABEL]: diffId };
+  await core.content.adoptFile(archivePath(draft), digest, size, {
+    mediaType,
+    lease: o.lease,
+    labels,
+  });
+  core.database.leases.addResource(o.lease, { type: "snapshot", id: chainId });
+  await core.snapshots.commitDraft(draft, { chainId, parent, diffId, impliedDirectories: [] });
+}
+
+function chainIdOnto(parent: Digest | undefined, diffId: Digest): Digest {
+  return chainIdOf(parent === undefined ? [diffId] : [parent, diffId])!;
+}
+
+interface ImageRequest {
+  readonly base: ResolvedImage;
+  readonly layer: FullLayer | undefined;
+  readonly lease: string;
+  readonly reference: string;
+  readonly author: string;
+  readonly message: string;
+  readonly changes: readonly string[];
+  readonly sourceDateEpoch: number | undefined;
+}
+
+/** Writes config and manifest, and names the image. */
+async function commitImage(core: Core, o: ImageRequest): Promise<CommitResult> {
+  const { layer, lease } = o;
+  const layerDescriptor = layer && {
+    digest: layer.digest,
+    size: layer.size,
+    mediaType: layer.mediaType,
+  };
+  const files = buildCommit({
+    base: o.base,
+    changes: o.changes,
+    ...(layer && layerDescriptor
+      ? { layer: { descriptor: layerDescriptor, diffId: layer.diffId } }
+      : {}),
+    ...(o.author === "" ? {} : { author: o.author }),
+    ...(o.message === "" ? {} : { message: o.message }),
+    ...(o.sourceDateEpoch === undefined ? {} : { created: new Date(o.sourceDateEpoch * 1000) }),
+  });
+  const { configDescriptor, manifestDescriptor } = files;
+  // Referred-to before referrer, so that every blob that is here is complete.
+  await core.content.writeBlob(files.configBytes, {
+    mediaType: configDescriptor.mediaType,
+    lease,
+  });
+  await core.content.writeBlob(files.manifestBytes, {
+    mediaType: manifestDescriptor.mediaType,
+    lease,
+  });
+  await core.images.create(o.reference === "" ? undefined : o.reference, manifestDescriptor);
+  return {
+    id: files.id,
+    digest: manifestDescriptor.digest,
+    reference: o.reference,
+    layer: layerDescriptor,
+    diffId: layer?.diffId,
+    chainId: files.chainId,
+  };
+}
+
+function progress(view: ViewRow, action: string, current: number): ProgressEvent {
+  return { id: view.name, action, current, total: 0 };
+}

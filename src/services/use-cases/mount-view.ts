@@ -1,0 +1,64 @@
+/** Mounting: a new view of an image, or an existing view again. */
+
+import type { ViewRow } from "../../metadata/view-table.js";
+import type { UnpackOptions } from "../../snapshots/unpacker.js";
+import { InvalidArgumentError } from "../../system/errors.js";
+import type { Core } from "../core.js";
+import { unpackImage } from "./unpack-image.js";
+
+/** What to mount; empty strings mean "not given". */
+export interface MountRequest extends UnpackOptions {
+  readonly image: string;
+  readonly name: string;
+  readonly target: string;
+  readonly readOnly: boolean;
+  readonly platform: string;
+}
+
+/**
+ * Mounts. When a new view cannot be mounted it is removed again: nothing is left behind but the
+ * unpacked image.
+ *
+ * @throws what `unpackImage`, `Views.prepare` and `Views.mount` throw
+ */
+export async function mountView(core: Core, request: MountRequest): Promise<ViewRow> {
+  const target = request.target === "" ? undefined : request.target;
+  if (request.image === "") return mountAgain(core, request, target);
+  const name = request.name === "" ? undefined : request.name;
+  // Before minutes of unpacking, not after.
+  if (name !== undefined) core.views.checkNewName(name);
+  return unpackImage(core, { ...request, reference: request.image }, async (unpacked) => {
+    const { image, chainId } = unpacked;
+    const view = await core.views.prepare({
+      name,
+      image: image.reference,
+      imageId: image.id,
+      manifestDigest: image.manifestDescriptor.digest,
+      chainId,
+      readOnly: request.readOnly,
+    });
+    try {
+      return await core.views.mount(view.id, target);
+    } catch (error) {
+      await core.views.remove(view.id, true);
+      throw error;
+    }
+  });
+}
+
+async function mountAgain(
+  core: Core,
+  request: MountRequest,
+  target: string | undefined,
+): Promise<ViewRow> {
+  if (request.name === "") {
+    throw new InvalidArgumentError("mount: name an image, or a view to mount again");
+  }
+  const view = core.views.get(request.name);
+  if (request.readOnly && !view.readOnly) {
+    throw new InvalidArgumentError(
+      `mount view ${view.name}: it is writable, which cannot change; make a read-only view of ${view.image}`,
+    );
+  }
+  return core.views.mount(view.id, target);
+}

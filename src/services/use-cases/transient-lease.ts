@@ -1,0 +1,25 @@
+/** Leases for work that no reference protects yet. */
+
+import type { Database } from "../../metadata/database.js";
+import { type LeaseResource, TRANSIENT_LABEL } from "../../metadata/lease-table.js";
+
+/**
+ * Runs `work` under a lease that keeps `resources` (and what they refer to) from garbage collection
+ * until it settles. A lease that a crash leaves behind is deleted at the next start.
+ */
+export async function withLease<R>(
+  database: Database,
+  resources: readonly LeaseResource[],
+  work: (lease: string) => Promise<R>,
+): Promise<R> {
+  const { id } = database.transaction(() => {
+    const lease = database.leases.create({ labels: { [TRANSIENT_LABEL]: "true" } });
+    for (const resource of resources) database.leases.addResource(lease.id, resource);
+    return lease;
+  });
+  try {
+    return await work(id);
+  } finally {
+    database.leases.delete(id);
+  }
+}

@@ -1,0 +1,39 @@
+/** Unpacking an image by name. Use cases join several rooms; they know no protobuf. */
+
+import type { Digest } from "../../content/digest.js";
+import type { ResolvedImage } from "../../images/image-store.js";
+import type { UnpackOptions } from "../../snapshots/unpacker.js";
+import type { Core } from "../core.js";
+import { withLease } from "./transient-lease.js";
+
+/** An image with all its layers unpacked. */
+export interface UnpackedImage {
+  readonly image: ResolvedImage;
+  /** Undefined for an image without layers. */
+  readonly chainId: Digest | undefined;
+}
+
+/**
+ * Unpacks the layers of an image, then runs `work` while nothing of the image can be collected, even
+ * if its last name is removed meanwhile.
+ *
+ * @param platform "os/arch[/variant]"; empty: the host's
+ * @throws NotFoundError, InvalidArgumentError no such image or platform
+ * @throws whatever `Unpacker.unpack` throws
+ */
+export async function unpackImage<R>(
+  core: Core,
+  o: { reference: string; platform: string } & UnpackOptions,
+  work: (unpacked: UnpackedImage) => Promise<R>,
+): Promise<R> {
+  const image = await core.images.resolve(o.reference, o.platform === "" ? undefined : o.platform);
+  const manifest = { type: "content", id: image.manifestDescriptor.digest } as const;
+  return withLease(core.database, [manifest], async () => {
+    const layers = image.layers.map((descriptor, position) => ({
+      descriptor,
+      diffId: image.diffIds[position]!,
+    }));
+    const chainId = await core.unpacker.unpack(layers, o);
+    return work({ image, chainId });
+  });
+}

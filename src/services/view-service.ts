@@ -1,0 +1,125 @@
+/** The view half of varve.v1: requests in, messages out. */
+
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { ViewRow } from "../metadata/view-table.js";
+import type { Change } from "../snapshots/layer-tasks.js";
+import { toBuffer } from "../system/bytes.js";
+import { CancelledError } from "../system/errors.js";
+import type { Core } from "./core.js";
+import {
+  type CommitViewRequest,
+  type CommitViewResponseSchema,
+  type DiffViewResponseSchema,
+  Change_Kind as Kind,
+  type MountViewRequest,
+  type MountViewResponseSchema,
+  type Varve,
+} from "./gen/varve/v1/varve_pb.js";
+import type { CallContext, Handlers } from "./grpc-adapter.js";
+import { toDescriptor, toProgress, toView } from "./messages.js";
+import { withProgress } from "./progress-stream.js";
+import { commitView } from "./use-cases/commit-view.js";
+import { createBundle } from "./use-cases/create-bundle.js";
+import { mountView } from "./use-cases/mount-view.js";
+
+type ViewMethods =
+  | "mountView"
+  | "listViews"
+  | "inspectView"
+  | "unmountView"
+  | "removeView"
+  | "diffView"
+  | "commitView"
+  | "createBundle";
+
+/** Handlers of the view methods. */
+export function viewHandlers(core: Core): Pick<Handlers<typeof Varve>, ViewMethods> {
+  const { views } = core;
+  return {
+    mountView: (request, context) => mount(core, request, context),
+    diffView: (request, context) => diff(core, request.name, context),
+    commitView: (request, context) => commit(core, request, context),
+    listViews: async ({ sizes }) => ({
+      views: await Promise.all(views.list().map((view) => message(core, view, sizes))),
+    }),
+    inspectView: async ({ name }) => ({ view: await message(core, views.get(name), true) }),
+    unmountView: async ({ name, force }) => {
+      await views.unmount(name, force);
+      return {};
+    },
+    removeView: async ({ name, force }) => {
+      await views.remove(name, force);
+      return {};
+    },
+    createBundle: async (request) => ({ configPath: await createBundle(core, request) }),
+  };
+}
+
+async function message(core: Core, view: ViewRow, withUsage: boolean) {
+  return toView(view, {
+    mounted: core.views.isMounted(view),
+    upperDir: core.views.upperDir(view),
+    usage: withUsage ? await core.views.usage(view.id) : undefined,
+  });
+}
+
+async function* mount(
+  core: Core,
+  request: MountViewRequest,
+  { signal }: CallContext,
+): AsyncGenerator<MessageInitShape<typeof MountViewResponseSchema>> {
+  const { image, name, target, readOnly, platform } = request;
+  const options = { image, name, target, readOnly, platform, signal };
+  const work = withProgress((onProgress) => mountView(core, { ...options, onProgress }));
+  for await (const item of work) {
+    if ("progress" in item) yield { progress: toProgress(item.progress) };
+    else yield { view: await message(core, item.result, false) };
+  }
+}
+
+async function* commit(
+  core: Core,
+  request: CommitViewRequest,
+  { signal }: CallContext,
+): AsyncGenerator<MessageInitShape<typeof CommitViewResponseSchema>> {
+  const { name, reference, author, message, changes, compression, compressionLevel } = request;
+  const { sourceDateEpoch } = request;
+  const options = {
+    ...{ name, reference, author, message, changes, compression, compressionLevel, signal },
+    sourceDateEpoch: sourceDateEpoch === undefined ? undefined : Number(sourceDateEpoch),
+  };
+  const work = withProgress((onProgress) => commitView(core, { ...options, onProgress }));
+  for await (const item of work) {
+    if ("progress" in item) {
+      yield { progress: toProgress(item.progress) };
+      continue;
+    }
+    const { id, digest, layer, diffId, chainId } = item.result;
+    const image = { id, digest, reference: item.result.reference, diffId: diffId ?? "" };
+    yield {
+      image: {
+        ...image,
+        chainId: chainId ?? "",
+        ...(layer === undefined ? {} : { layer: toDescriptor(layer) }),
+      },
+    };
+  }
+}
+
+const KINDS = { A: Kind.ADDED, C: Kind.CHANGED, D: Kind.DELETED } as const;
+
+/** One message for each batch. The view is locked while its changes are listed, not while they are read. */
+async function* diff(
+  core: Core,
+  name: string,
+  { signal }: CallContext,
+): AsyncGenerator<MessageInitShape<typeof DiffViewResponseSchema>> {
+  const batches: (readonly Change[])[] = [];
+  await core.views.changes(name, (changes) => batches.push(changes), signal);
+  for (const batch of batches) {
+    if (signal.aborted) throw new CancelledError(`diff view ${name}: cancelled`);
+    yield {
+      changes: batch.map(({ kind, path }) => ({ kind: KINDS[kind], path: toBuffer(path) })),
+    };
+  }
+}
