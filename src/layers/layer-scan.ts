@@ -109,3 +109,18 @@ function sortedOrder(names: readonly string[]): number[] {
   // Strings of one byte per character compare as their bytes do.
   return order.sort((a, b) => (names[a]! < names[b]! ? -1 : 1));
 }
+
+/** Position in `scan.names` of a name, or -1. */
+export function findName(scan: SortedScan, name: ByteString): number {
+  let low = 0;
+  let high = scan.order.length - 1;
+  while (low <= high) {
+    const middle = (low + high) >>> 1;
+    const position = scan.order[middle]!;
+    const candidate = scan.names[position]!;
+    if (candidate === name) return position;
+    if (candidate < name) low = middle + 1;
+    else high = middle - 1;
+  }
+  return -1;
+}

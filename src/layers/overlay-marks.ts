@@ -19,6 +19,8 @@ export interface OverlayMarks {
   readonly isMetacopy: boolean;
   /** Absolute path ("/a/b") or sibling name that the entry continues; undefined: its own name. */
   readonly redirect: ByteString | undefined;
+  /** The chain index inode it was copied up from, as a view recorded it. Meaningless in a layer. */
+  readonly origin: number | undefined;
 }
 
 const NO_MARKS: OverlayMarks = {
@@ -27,6 +29,7 @@ const NO_MARKS: OverlayMarks = {
   isXattrWhiteout: false,
   isMetacopy: false,
   redirect: undefined,
+  origin: undefined,
 };
 
 type XattrPairs = readonly (readonly [ByteString, Buffer])[] | undefined;
@@ -37,12 +40,14 @@ export function overlayMarks(xattrs: XattrPairs, names: OverlayAttributes): Over
   const find = (name: string) => xattrs.find(([candidate]) => candidate === name)?.[1];
   const opaque = find(names.opaque)?.toString("latin1");
   const redirect = find(names.redirect);
+  const origin = find(names.varve);
   return {
     isOpaque: opaque === "y",
     hasXattrWhiteouts: opaque === "x",
     isXattrWhiteout: find(`${names.prefix}whiteout`) !== undefined,
     isMetacopy: find(names.metacopy) !== undefined,
     redirect: redirect === undefined || redirect.length === 0 ? undefined : fromBuffer(redirect),
+    origin: origin?.length === 8 ? Number(origin.readBigUInt64LE()) : undefined,
   };
 }
 
