@@ -5,6 +5,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "old_kernel.hh"
@@ -101,6 +102,40 @@ int64_t RemoveXattr(int dirfd, const char* name, const char* attribute) {
   return path.Result(::lremovexattr(path.c_str(), attribute));
 }
 
+int64_t GetOnce(int dirfd, const char* name, const char* attribute, void* to, size_t size) {
+  if (*name == '\0') {
+    const int64_t length = Result(::fgetxattr(dirfd, attribute, to, size));
+    if (length != -EBADF) return length;
+    const ProcPath path(dirfd, name);
+    return path.Result(::getxattr(path.c_str(), attribute, to, size));
+  }
+  if (kHasXattrat) {
+    XattrArgs args = {reinterpret_cast<uint64_t>(to), static_cast<uint32_t>(size), 0};
+    return Result(::syscall(kSysGetxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, attribute, &args,
+                            sizeof args));
+  }
+  const ProcPath path(dirfd, name);
+  return path.Result(::lgetxattr(path.c_str(), attribute, to, size));
+}
+
+int64_t ListOnce(int dirfd, const char* name, char* to, size_t size) {
+  if (*name == '\0') {
+    const int64_t length = Result(::flistxattr(dirfd, to, size));
+    if (length != -EBADF) return length;
+    const ProcPath path(dirfd, name);
+    return path.Result(::listxattr(path.c_str(), to, size));
+  }
+  if (kHasXattrat) {
+    return Result(::syscall(kSysListxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, to, size));
+  }
+  const ProcPath path(dirfd, name);
+  return path.Result(::llistxattr(path.c_str(), to, size));
+}
+
+// The kernel allocates (and for a value clears) as much as the caller offers, before it looks: 64 KiB
+// at once made a call three times as slow. Hardly any value or list is longer than this.
+constexpr size_t kFirstTry = 1024;
+
 napi_value CopyToBuffer(napi_env env, const void* data, int64_t length) {
   if (length < 0) return MakeNumber(env, length);
   napi_value buffer = nullptr;
@@ -138,33 +173,13 @@ constexpr Method kMethods[] = {
 }  // namespace
 
 int64_t GetXattr(int dirfd, const char* name, const char* attribute, void* to, size_t size) {
-  if (*name == '\0') {
-    const int64_t length = Result(::fgetxattr(dirfd, attribute, to, size));
-    if (length != -EBADF) return length;
-    const ProcPath path(dirfd, name);
-    return path.Result(::getxattr(path.c_str(), attribute, to, size));
-  }
-  if (kHasXattrat) {
-    XattrArgs args = {reinterpret_cast<uint64_t>(to), static_cast<uint32_t>(size), 0};
-    return Result(::syscall(kSysGetxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, attribute, &args,
-                            sizeof args));
-  }
-  const ProcPath path(dirfd, name);
-  return path.Result(::lgetxattr(path.c_str(), attribute, to, size));
+  const int64_t length = GetOnce(dirfd, name, attribute, to, std::min(size, kFirstTry));
+  return length == -ERANGE ? GetOnce(dirfd, name, attribute, to, size) : length;
 }
 
 int64_t ListXattr(int dirfd, const char* name, char* to, size_t size) {
-  if (*name == '\0') {
-    const int64_t length = Result(::flistxattr(dirfd, to, size));
-    if (length != -EBADF) return length;
-    const ProcPath path(dirfd, name);
-    return path.Result(::listxattr(path.c_str(), to, size));
-  }
-  if (kHasXattrat) {
-    return Result(::syscall(kSysListxattrat, dirfd, name, AT_SYMLINK_NOFOLLOW, to, size));
-  }
-  const ProcPath path(dirfd, name);
-  return path.Result(::llistxattr(path.c_str(), to, size));
+  const int64_t length = ListOnce(dirfd, name, to, std::min(size, kFirstTry));
+  return length == -ERANGE ? ListOnce(dirfd, name, to, size) : length;
 }
 
 Methods XattrMethods() { return kMethods; }

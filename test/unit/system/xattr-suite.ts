@@ -45,6 +45,21 @@ export function describeXattrs(kernel: string): void {
       expect(sys.getxattrat(fd, bytes("f"), attribute)).toEqual(empty);
     });
 
+    it("of every length come whole, and so do long lists of names", () => {
+      const { fd } = makeScratch();
+      writeFile(fd, bytes("f"), "");
+      for (const length of [1023, 1024, 1025, 2000]) {
+        const content = Buffer.alloc(length, length);
+        expect(sys.setxattrat(fd, bytes("f"), attribute, content, 0)).toBe(0);
+        expect(sys.getxattrat(fd, bytes("f"), attribute)).toEqual(content);
+      }
+      sys.removexattrat(fd, bytes("f"), attribute);
+      const names = Array.from({ length: 9 }, (_, i) => `user.${String(i).padEnd(200, "n")}`);
+      for (const name of names) sys.setxattrat(fd, bytes("f"), bytes(name), Buffer.alloc(0), 0);
+      const listed = (sys.listxattrat(fd, bytes("f")) as Buffer).toString().split("\0");
+      expect(listed.filter((name) => name !== "").sort()).toEqual(names);
+    });
+
     it("work through every kind of descriptor with an empty name", () => {
       const { fd } = makeScratch();
       writeFile(fd, bytes("f"), "");
