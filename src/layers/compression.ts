@@ -1,0 +1,267 @@
+/**
+ * How layer blobs are compressed, and how they are opened.
+ *
+ * The media type says what is allowed, the first bytes say what it is: registries are full of gzip
+ * blobs under plain types and the reverse, and every tool reads them by their magic numbers.
+ *
+ * gzip goes through igzip or unpigz where they are installed (another core, and several times as
+ * fast), else node:zlib; the environment variables that switch these off are containerd's. zstd
+ * needs the `zstd` program: node:zlib's own (Node 22 and later) silently stops after the first
+ * frame. All of them read multi-member input to its end, and report truncation and checksum errors;
+ * garbage after the last gzip member is ignored, as gzip itself does (digest and diff ID still hold).
+ */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  createReadStream,
+  fstatSync,
+  openSync,
+  readSync,
+} from "node:fs";
+import { delimiter, join } from "node:path";
+import { pipeline, type Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
+import { sys } from "../system/addon.js";
+import { SEEK_CUR } from "../system/constants.js";
+import {
+  BaseError,
+  CancelledError,
+  CorruptDataError,
+  UnavailableError,
+  UnsupportedError,
+} from "../system/errors.js";
+
+/** The encodings of a layer that varve reads and writes. */
+export type Compression = "none" | "gzip" | "zstd";
+
+/** node:zlib's default of 16 KiB halves its speed. */
+const ZLIB_CHUNK = 256 * 1024;
+const READ_CHUNK = 1024 * 1024;
+/** Below this, starting a process costs more than it saves. */
+const CHILD_MIN_BYTES = 512 * 1024;
+const STDERR_LIMIT = 4096;
+/** How often progress is reported, in bytes of output. */
+const PROGRESS_STEP = 1024 * 1024;
+
+const LAYER_TYPE =
+  /^application\/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1\.tar(?:\+(gzip|zstd))?|docker\.image\.rootfs\.(?:foreign\.)?diff\.tar(?:\.(gzip|zstd))?)$/;
+
+/**
+ * The compression that a layer's media type announces.
+ *
+ * @throws UnsupportedError not a layer type that varve knows (encrypted layers, other artifacts)
+ * @see OCI image-spec media-types.md; docker's image manifest v2 schema 2
+ */
+export function compressionOf(mediaType: string): Compression {
+  const match = LAYER_TYPE.exec(mediaType);
+  if (match !== null) return (match[1] ?? match[2] ?? "none") as Compression;
+  const reason = mediaType.endsWith("+encrypted") ? " (encrypted layer)" : "";
+  throw new UnsupportedError(
+    `layer media type ${JSON.stringify(mediaType)} is not supported${reason}`,
+  );
+}
+
+/** The compression that the first bytes (6 are enough) of a blob show. */
+export function detectCompression(head: Buffer): Compression {
+  if (head[0] === 0x1f && head[1] === 0x8b) return "gzip";
+  const magic = head.length < 4 ? 0 : head.readUInt32LE(0);
+  // Skippable frames may come first: zstd:chunked and seekable archives have them.
+  if (magic === 0xfd2fb528 || magic >>> 4 === 0x184d2a5) return "zstd";
+  const text = head.toString("latin1");
+  if (text.startsWith("\xfd7zXZ\0"))
+    throw new UnsupportedError("xz-compressed layers are not supported");
+  if (text.startsWith("BZh"))
+    throw new UnsupportedError("bzip2-compressed layers are not supported");
+  return "none";
+}
+
+/** What to open. */
+export interface DecompressOptions {
+  readonly blobPath: string;
+  readonly mediaType: string;
+  /** The blob's name in errors. */
+  readonly subject: string;
+  /** Stops with CancelledError and kills the decompressor. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called now and then with the number of blob bytes consumed so far. */
+  readonly onProgress?: ((compressedBytes: number) => void) | undefined;
+}
+
+/**
+ * Yields a blob's uncompressed bytes. Each chunk belongs to the consumer. Leaving the loop early
+ * ends the decompressor.
+ *
+ * @throws CorruptDataError damaged or truncated compressed data
+ * @throws UnsupportedError media type or compression
+ * @throws CancelledError
+ */
+export async function* openDecompressed(options: DecompressOptions): AsyncGenerator<Buffer> {
+  compressionOf(options.mediaType);
+  const fd = openSync(options.blobPath, "r");
+  let stream: DecompressedStream | undefined;
+  try {
+    stream = startStream(fd, options);
+    let total = 0;
+    let reported = 0;
+    for await (const chunk of stream.chunks) {
+      options.signal?.throwIfAborted();
+      total += chunk.length;
+      if (total - reported >= PROGRESS_STEP) {
+        reported = total;
+        options.onProgress?.(stream.consumed());
+      }
+      yield chunk;
+    }
+    await stream.completed();
+    options.onProgress?.(fstatSync(fd).size);
+  } catch (error) {
+    throw translate(error, options);
+  } finally {
+    stream?.stop();
+    closeSync(fd);
+  }
+}
+
+function translate(error: unknown, options: DecompressOptions): unknown {
+  if (options.signal?.aborted === true) {
+    return new CancelledError(`${options.subject}: decompression cancelled`, { cause: error });
+  }
+  if (error instanceof BaseError) return error;
+  const code = (error as NodeJS.ErrnoException).code ?? "";
+  if (!code.startsWith("Z_")) return error;
+  return new CorruptDataError(
+    `${options.subject}: gzip data is damaged: ${(error as Error).message}`,
+    { cause: error },
+  );
+}
+
+interface DecompressedStream {
+  readonly chunks: Readable;
+  /** Resolves when the source ended well. */
+  completed(): Promise<void>;
+  /** Blob bytes read so far. */
+  consumed(): number;
+  stop(): void;
+}
+
+function startStream(fd: number, options: DecompressOptions): DecompressedStream {
+  const head = Buffer.alloc(6);
+  const compression = detectCompression(head.subarray(0, readSync(fd, head, 0, 6, 0)));
+  if (compression === "none") return fileStream(fd, undefined);
+  if (compression === "zstd")
+    return childStream(fd, requireZstd(), ["-q", "-d", "-c", "--long=31"], options);
+  const program = fstatSync(fd).size < CHILD_MIN_BYTES ? undefined : gunzipProgram();
+  if (program === undefined) return fileStream(fd, createGunzip({ chunkSize: ZLIB_CHUNK }));
+  return childStream(fd, program, ["-d", "-c"], options);
+}
+
+function fileStream(
+  fd: number,
+  transform: ReturnType<typeof createGunzip> | undefined,
+): DecompressedStream {
+  const highWaterMark = transform === undefined ? READ_CHUNK : ZLIB_CHUNK;
+  const source = createReadStream("", { fd, autoClose: false, start: 0, highWaterMark });
+  // The consumer sees errors by itself; pipeline only carries them (and destruction) across.
+  const chunks = transform === undefined ? source : pipeline(source, transform, () => {});
+  return {
+    chunks: chunks as Readable,
+    completed: async () => {},
+    consumed: () => source.bytesRead,
+    stop: () => {
+      source.destroy();
+      chunks.destroy();
+    },
+  };
+}
+
+/** Runs a program that decompresses its standard input to its standard output. */
+function childStream(
+  fd: number,
+  program: string,
+  args: string[],
+  options: DecompressOptions,
+): DecompressedStream {
+  const child = spawn(program, args, { stdio: [fd, "pipe", "pipe"] });
+  const exit = exitOf(child, program, options.subject);
+  // Nobody may be waiting for it yet when it fails.
+  exit.catch(() => {});
+  const kill = () => child.kill("SIGKILL");
+  options.signal?.addEventListener("abort", kill, { once: true });
+  return {
+    chunks: child.stdout as Readable,
+    completed: () => exit,
+    // The child shares our descriptor's file offset.
+    consumed: () => Math.max(0, sys.lseek(fd, 0, SEEK_CUR)),
+    stop: () => {
+      options.signal?.removeEventListener("abort", kill);
+      if (child.exitCode === null) kill();
+      child.stdout?.destroy();
+    },
+  };
+}
+
+function exitOf(child: ChildProcess, program: string, subject: string): Promise<void> {
+  let stderr = "";
+  child.stderr?.on("data", (chunk: Buffer) => {
+    if (stderr.length < STDERR_LIMIT) stderr += chunk.toString("utf8");
+  });
+  return new Promise((resolve, reject) => {
+    child.on("error", (cause) =>
+      reject(new UnavailableError(`${subject}: run ${program}: ${cause.message}`, { cause })),
+    );
+    child.on("close", (code, signal) => {
+      if (code === 0) return resolve();
+      const reason = stderr.trim().slice(0, STDERR_LIMIT).replace(/\s+/g, " ");
+      const status = signal === null ? `exit status ${code}` : `killed by ${signal}`;
+      reject(
+        new CorruptDataError(
+          `${subject}: compressed data is damaged: ${program}: ${reason === "" ? status : reason}`,
+        ),
+      );
+    });
+  });
+}
+
+/** True for containerd's way of switching a program off: set, and not a spelling of false. */
+function isDisabled(variable: string): boolean {
+  const value = process.env[variable];
+  return value !== undefined && !["", "0", "f", "false"].includes(value.toLowerCase());
+}
+
+/** The fastest gunzip program that is installed and allowed. */
+export function gunzipProgram(): string | undefined {
+  const igzip = isDisabled("CONTAINERD_DISABLE_IGZIP") ? undefined : findProgram("igzip");
+  if (igzip !== undefined) return igzip;
+  return isDisabled("CONTAINERD_DISABLE_PIGZ") ? undefined : findProgram("unpigz");
+}
+
+/**
+ * The path of the `zstd` program.
+ *
+ * @throws UnsupportedError not installed
+ */
+export function requireZstd(): string {
+  const program = findProgram("zstd");
+  if (program !== undefined) return program;
+  throw new UnsupportedError(
+    "zstd layers need the zstd program, which is not on PATH; install it (apt-get install zstd)",
+  );
+}
+
+/** Looks a program up on PATH. */
+export function findProgram(name: string): string | undefined {
+  for (const directory of (process.env.PATH ?? "").split(delimiter)) {
+    if (directory === "") continue;
+    const path = join(directory, name);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not here; try the next directory.
+    }
+  }
+  return undefined;
+}

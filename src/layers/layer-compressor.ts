@@ -1,0 +1,208 @@
+/**
+ * Makes a layer blob from tar bytes in one pass: compresses, writes the file, and computes the diff
+ * ID (of what goes in) and the digest (of what comes out) on the way.
+ *
+ * The same input and settings give the same blob whatever the machine's number of cores. gzip's
+ * bytes are those of Node's zlib, zstd's those of the installed program, so a blob may differ
+ * between versions of these; the diff ID never does.
+ */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { closeSync, fsync, openSync, rmSync, writeSync } from "node:fs";
+import { promisify } from "node:util";
+import type { Digest } from "../content/digest.js";
+import { InvalidArgumentError, UnavailableError } from "../system/errors.js";
+import { type Compression, requireZstd } from "./compression.js";
+import { GzipEncoder } from "./gzip-encoder.js";
+
+/** Settings of a LayerCompressor. */
+export interface LayerCompressorOptions {
+  /** The blob's file; made, or emptied. */
+  readonly outputPath: string;
+  readonly compression: Compression;
+  /** gzip 1 to 9 (6), zstd 1 to 19 (3). */
+  readonly level?: number | undefined;
+}
+
+/** A finished blob. */
+export interface CompressedLayer {
+  readonly digest: Digest;
+  /** Bytes of the blob. */
+  readonly size: number;
+  readonly diffId: Digest;
+  /** Bytes of the tar. */
+  readonly tarBytes: number;
+}
+
+/** Media types of the OCI image spec for each compression. */
+export const LAYER_MEDIA_TYPE: Readonly<Record<Compression, string>> = {
+  none: "application/vnd.oci.image.layer.v1.tar",
+  gzip: "application/vnd.oci.image.layer.v1.tar+gzip",
+  zstd: "application/vnd.oci.image.layer.v1.tar+zstd",
+};
+
+interface Encoder {
+  write(chunk: Buffer): Promise<void> | undefined;
+  finish(): Promise<void>;
+  abort?(): void;
+}
+
+/** See the file comment. Ends with `finish` or `abort`. */
+export class LayerCompressor {
+  readonly #path: string;
+  readonly #tarHash = createHash("sha256");
+  readonly #blobHash = createHash("sha256");
+  readonly #encoder: Encoder;
+  #fd: number;
+  #tarBytes = 0;
+  #size = 0;
+
+  private constructor(options: LayerCompressorOptions, level: number) {
+    this.#path = options.outputPath;
+    this.#fd = openSync(options.outputPath, "w", 0o644);
+    try {
+      this.#encoder = makeEncoder(options.compression, level, (chunk) => this.#output(chunk));
+    } catch (error) {
+      this.abort();
+      throw error;
+    }
+  }
+
+  /**
+   * Opens the output.
+   *
+   * @throws InvalidArgumentError a level out of range
+   * @throws UnsupportedError zstd without the zstd program
+   */
+  static create(options: LayerCompressorOptions): LayerCompressor {
+    const [lowest, highest] = LEVELS[options.compression];
+    const level = options.level ?? DEFAULT_LEVEL[options.compression];
+    if (!Number.isInteger(level) || level < lowest || level > highest) {
+      throw new InvalidArgumentError(
+        `compress layer: ${options.compression} level ${level} is not in ${lowest} to ${highest}`,
+      );
+    }
+    return new LayerCompressor(options, level);
+  }
+
+  /**
+   * Takes the next bytes; the buffer is the caller's again when the call returns, and when a promise
+   * is returned, once that resolves. It must be awaited before the next call: it is the
+   * backpressure that bounds memory.
+   */
+  write(chunk: Buffer): Promise<void> | undefined {
+    this.#tarHash.update(chunk);
+    this.#tarBytes += chunk.length;
+    return this.#encoder.write(chunk);
+  }
+
+  /** Completes the blob; its file is on disk (fsync) on return, its name is not. */
+  async finish(): Promise<CompressedLayer> {
+    await this.#encoder.finish();
+    await promisify(fsync)(this.#fd);
+    closeSync(this.#fd);
+    this.#fd = -1;
+    return {
+      digest: `sha256:${this.#blobHash.digest("hex")}` as Digest,
+      size: this.#size,
+      diffId: `sha256:${this.#tarHash.digest("hex")}` as Digest,
+      tarBytes: this.#tarBytes,
+    };
+  }
+
+  /** Gives up and removes the file. Idempotent; does nothing after `finish`. */
+  abort(): void {
+    if (this.#fd < 0) return;
+    this.#encoder?.abort?.();
+    closeSync(this.#fd);
+    this.#fd = -1;
+    rmSync(this.#path, { force: true });
+  }
+
+  #output(chunk: Buffer): void {
+    // A block that was still at work when the caller gave up.
+    if (this.#fd < 0) return;
+    this.#blobHash.update(chunk);
+    this.#size += chunk.length;
+    for (let at = 0; at < chunk.length; ) at += writeSync(this.#fd, chunk, at);
+  }
+}
+
+/** Lowest and highest level. */
+const LEVELS: Readonly<Record<Compression, readonly [number, number]>> = {
+  none: [0, 0],
+  gzip: [1, 9],
+  zstd: [1, 19],
+};
+/** The levels that gzip and zstd themselves default to. */
+const DEFAULT_LEVEL: Readonly<Record<Compression, number>> = { none: 0, gzip: 6, zstd: 3 };
+
+function makeEncoder(
+  compression: Compression,
+  level: number,
+  output: (chunk: Buffer) => void,
+): Encoder {
+  switch (compression) {
+    case "gzip":
+      return new GzipEncoder(level, output);
+    case "zstd":
+      return new ZstdEncoder(level, output);
+    default:
+      return {
+        write: (chunk) => {
+          output(chunk);
+          return undefined;
+        },
+        finish: async () => {},
+      };
+  }
+}
+
+/** Pipes through the zstd program. */
+class ZstdEncoder implements Encoder {
+  readonly #child: ChildProcess;
+  readonly #exit: Promise<void>;
+
+  constructor(level: number, output: (chunk: Buffer) => void) {
+    const program = requireZstd();
+    // With workers, even one, the bytes do not depend on their number (zstd manual, -T#).
+    const args = ["-q", "-c", `-${level}`, "-T0"];
+    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+    this.#child = child;
+    let stderr = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      stderr = (stderr + chunk.toString("utf8")).slice(0, 4096);
+    });
+    child.stdout.on("data", output);
+    // EPIPE when it died; its exit status says more.
+    child.stdin.on("error", () => {});
+    this.#exit = new Promise((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (code) => {
+        if (code === 0) resolve();
+        else reject(new UnavailableError(`compress layer: ${program}: ${stderr.trim() || code}`));
+      });
+    });
+    this.#exit.catch(() => {});
+  }
+
+  write(chunk: Buffer): Promise<void> | undefined {
+    const stdin = this.#child.stdin;
+    if (stdin === null || stdin.destroyed) return this.#exit;
+    // The stream keeps what it cannot write at once; the caller wants its buffer back.
+    const hasRoom = stdin.write(Buffer.from(chunk));
+    if (hasRoom) return undefined;
+    return Promise.race([once(stdin, "drain").then(() => {}), this.#exit]);
+  }
+
+  async finish(): Promise<void> {
+    this.#child.stdin?.end();
+    await this.#exit;
+  }
+
+  abort(): void {
+    this.#child.kill("SIGKILL");
+  }
+}
