@@ -2,7 +2,8 @@
  * The gRPC server on a Unix socket.
  *
  * The socket is ours and its connections are handed to grpc-js, because only so does binding happen
- * in one step under our umask: there is no moment in which another user could connect.
+ * in one step under our umask: there is no moment in which another user could connect. And so
+ * connections can be taken while the daemon is not quite ready, and answered when it is.
  */
 
 import { chmodSync, unlinkSync } from "node:fs";
@@ -26,25 +27,24 @@ const DRAIN_MS = 2000;
 
 /** A listening server. */
 export class RpcServer {
-  readonly #listener: net.Server;
+  readonly #listener = net.createServer((connection) => this.#receive(connection));
   readonly #grpc: Server;
-  readonly #ending: AbortController;
+  readonly #ending = new AbortController();
   readonly #socketPath: string;
+  /** Connections that came before `accept`; undefined after it. */
+  #early: net.Socket[] | undefined = [];
+  #inject: (connection: net.Socket) => void;
 
-  private constructor(
-    listener: net.Server,
-    grpc: Server,
-    ending: AbortController,
-    socketPath: string,
-  ) {
-    this.#listener = listener;
-    this.#grpc = grpc;
-    this.#ending = ending;
-    this.#socketPath = socketPath;
+  private constructor(core: Core) {
+    this.#socketPath = core.paths.socket;
+    this.#grpc = makeServer(core, this.#ending.signal);
+    const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#inject = (connection) => injector.injectConnection(connection);
   }
 
   /**
-   * Serves on `core.paths.socket`, mode 0600. A socket file that nobody listens on is replaced.
+   * Listens on `core.paths.socket`, mode 0600; calls wait until `accept`. A socket file that nobody
+   * listens on is replaced. Changes the umask for a moment: call it before threads create files.
    *
    * @throws AlreadyExistsError somebody listens there
    * @throws InvalidArgumentError the path is too long for a Unix socket
@@ -56,24 +56,34 @@ export class RpcServer {
         `listen on ${socketPath}: longer than the ${MAX_SOCKET_PATH} bytes of a Unix socket's path; choose another --socket`,
       );
     }
-    const ending = new AbortController();
-    const grpc = makeServer(core, ending.signal);
-    const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    const server = new RpcServer(core);
     await removeStaleSocket(socketPath);
-    const listener = net.createServer((connection) => injector.injectConnection(connection));
-    await bind(listener, socketPath);
-    return new RpcServer(listener, grpc, ending, socketPath);
+    await bind(server.#listener, socketPath);
+    return server;
+  }
+
+  /** Starts to answer calls. */
+  accept(): void {
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    for (const connection of early) this.#inject(connection);
   }
 
   /** Takes no more calls, gives those under way a moment to end, then cuts them off. */
   async close(): Promise<void> {
     this.#ending.abort();
     this.#listener.close();
+    removeSocket(this.#socketPath);
+    for (const connection of this.#early ?? []) connection.destroy();
     const drained = new Promise<void>((resolve) => this.#grpc.tryShutdown(() => resolve()));
     const timeout = setTimeout(() => this.#grpc.forceShutdown(), DRAIN_MS);
     await drained;
     clearTimeout(timeout);
-    removeSocket(this.#socketPath);
+  }
+
+  #receive(connection: net.Socket): void {
+    if (this.#early === undefined) this.#inject(connection);
+    else this.#early.push(connection);
   }
 }
 

@@ -1,0 +1,170 @@
+/** The composition root: makes the parts in order, and takes them down in the opposite order. */
+
+import fs from "node:fs/promises";
+import path from "node:path";
+import { ContentStore } from "../content/content-store.js";
+import { GarbageCollector } from "../images/garbage-collector.js";
+import { ImageStore } from "../images/image-store.js";
+import { type Database, openDatabase } from "../metadata/database.js";
+import type { Core, Machine } from "../services/core.js";
+import { RpcServer } from "../services/server.js";
+import { LayerTasks } from "../snapshots/layer-tasks.js";
+import type { Log } from "../snapshots/log.js";
+import { SnapshotStore } from "../snapshots/snapshot-store.js";
+import { Unpacker } from "../snapshots/unpacker.js";
+import { Views } from "../views/views.js";
+import type { DaemonConfig } from "./config.js";
+import { socketIn } from "./default-paths.js";
+import { LockFile } from "./lock-file.js";
+import { examineMachine } from "./machine.js";
+
+/** Undoes one step of the start. */
+type Cleanup = () => Promise<void> | void;
+
+/** A running daemon. */
+export class Daemon {
+  readonly #core: Core;
+  readonly #cleanups: readonly Cleanup[];
+  #stopped: Promise<void> | undefined;
+
+  private constructor(core: Core, cleanups: readonly Cleanup[]) {
+    this.#core = core;
+    this.#cleanups = cleanups;
+  }
+
+  /** What is known of the machine. */
+  get machine(): Machine {
+    return this.#core.machine;
+  }
+
+  /**
+   * Starts; answers calls when this resolves. When it fails everything is undone. Sets the process's
+   * umask to 0: programs in views choose modes, and everything of our own is created with one.
+   *
+   * @throws AlreadyExistsError another daemon has one of the directories, or the socket
+   * @throws CorruptDataError, FailedPreconditionError the database cannot be used
+   */
+  static async start(o: {
+    config: DaemonConfig;
+    log: Log;
+    onShutdownRequest(): void;
+  }): Promise<Daemon> {
+    const cleanups: Cleanup[] = [];
+    try {
+      const core = await start(o, (cleanup) => cleanups.push(cleanup));
+      return new Daemon(core, cleanups);
+    } catch (error) {
+      await undo(cleanups, o.log);
+      throw error;
+    }
+  }
+
+  /**
+   * Stops: no more calls, work under way cancelled, mounts ended (or left, as configured), database
+   * closed, locks released. Idempotent; never rejects.
+   */
+  stop(): Promise<void> {
+    this.#stopped ??= undo(this.#cleanups, this.#core.log);
+    return this.#stopped;
+  }
+}
+
+type OnCleanup = (cleanup: Cleanup) => void;
+
+async function start(
+  o: { config: DaemonConfig; log: Log; onShutdownRequest(): void },
+  onCleanup: OnCleanup,
+): Promise<Core> {
+  const { config, log } = o;
+  process.umask(0o077);
+  await lockDirectories(config, onCleanup);
+  const machine = await examineMachine(config.root);
+  const database = openDatabase(path.join(config.root, "varve.db"));
+  onCleanup(() => database.close());
+  const stores = await openStores(config, log, machine, database, onCleanup);
+  const core: Core = {
+    paths: { root: config.root, state: config.state, socket: config.socket },
+    machine,
+    database,
+    log,
+    ...stores,
+    requestShutdown: o.onShutdownRequest,
+  };
+  const server = await RpcServer.listen(core);
+  process.umask(0);
+  onCleanup(() => core.views.close({ keepMounts: config.keepMounts }));
+  onCleanup(() => core.unpacker.settle());
+  onCleanup(() => server.close());
+  await core.views.open({ restore: config.restoreViews });
+  server.accept();
+  return core;
+}
+
+async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Promise<void> {
+  // 0711: default mount targets lie below the state directory and are for every user.
+  await fs.mkdir(config.root, { recursive: true, mode: 0o700 });
+  await fs.mkdir(config.state, { recursive: true, mode: 0o711 });
+  await fs.mkdir(path.dirname(config.socket), { recursive: true, mode: 0o711 });
+  const locks: [string, string][] = [
+    [path.join(config.root, "daemon.lock"), `root directory ${config.root}`],
+    [path.join(config.state, "daemon.pid"), `state directory ${config.state}`],
+  ];
+  if (config.socket !== socketIn(config.state)) {
+    locks.push([`${config.socket}.lock`, `socket ${config.socket}`]);
+  }
+  for (const [file, what] of locks) {
+    const lock = LockFile.acquire(file, what);
+    onCleanup(() => lock.release());
+  }
+}
+
+async function openStores(
+  config: DaemonConfig,
+  log: Log,
+  machine: Machine,
+  database: Database,
+  onCleanup: OnCleanup,
+) {
+  const { root, state } = config;
+  const { privileged } = machine;
+  const tasks = new LayerTasks({ workers: config.unpackWorkers });
+  onCleanup(() => tasks.close());
+  const content = new ContentStore(root, database);
+  const recovery = await content.open();
+  for (const digest of recovery.missing) log.warn(`blob ${digest} was lost; load its image again`);
+  const snapshots = new SnapshotStore({ root, database, tasks, privileged, log });
+  await snapshots.open();
+  const unpacker = new Unpacker({ snapshots, blobs: content, tasks, privileged });
+  const garbage = new GarbageCollector({
+    database,
+    content,
+    discardSnapshots: (names) => snapshots.discard(names),
+    busySnapshots: () => unpacker.busy(),
+  });
+  // What crashed work had leased is nobody's now.
+  if (database.leases.deleteTransient() > 0) await garbage.run();
+  const views = new Views({
+    ...{ root, state, database, snapshots, tasks, privileged, log },
+    workers: config.fuseWorkers,
+  });
+  return {
+    tasks,
+    content,
+    snapshots,
+    unpacker,
+    garbage,
+    views,
+    images: new ImageStore({ database, content }),
+  };
+}
+
+/** Runs cleanups, the latest first. A failing one is logged and the others still run. */
+async function undo(cleanups: readonly Cleanup[], log: Log): Promise<void> {
+  for (const cleanup of cleanups.toReversed()) {
+    try {
+      await cleanup();
+    } catch (error) {
+      log.warn("shutdown: a step failed", error);
+    }
+  }
+}

@@ -1,0 +1,92 @@
+/** What this program and this machine can do, and what is missing. */
+
+import { existsSync, readFileSync } from "node:fs";
+import fs from "node:fs/promises";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from "../fuse/constants.js";
+import { gunzipProgram, requireZstd } from "../layers/compression.js";
+import type { Machine } from "../services/core.js";
+
+const CAP_SYS_ADMIN = 21n;
+// statfs(2)
+const FILE_SYSTEMS: Readonly<Record<number, string>> = {
+  61267: "ext4",
+  1481003842: "xfs",
+  2435016766: "btrfs",
+  16914836: "tmpfs",
+  2035054128: "overlayfs",
+  801189825: "zfs",
+  26985: "nfs",
+  1702057286: "fuse",
+  4076150800: "f2fs",
+};
+
+/** Looks at the machine. `root` must exist. */
+export async function examineMachine(root: string): Promise<Machine> {
+  const privileged = isPrivileged();
+  const gunzip = gunzipProgram();
+  return {
+    version: packageVersion(),
+    privileged,
+    decompressor: gunzip === undefined ? "node:zlib" : path.basename(gunzip),
+    fuseProtocol: `${FUSE_KERNEL_VERSION}.${FUSE_KERNEL_MINOR_VERSION}`,
+    storageFilesystem: await fileSystemOf(root),
+    fallbacks: [...listFallbacks(privileged, gunzip)],
+  };
+}
+
+/**
+ * True when mount(2) and trusted.* attributes will work: CAP_SYS_ADMIN in the first user namespace.
+ * Root of a user namespace has the capability only over that.
+ */
+function isPrivileged(): boolean {
+  const status = readFileSync("/proc/self/status", "utf8");
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0";
+  const uidMap = readFileSync("/proc/self/uid_map", "utf8").trim().split(/\s+/);
+  const isFirstNamespace = uidMap.join(" ") === "0 0 4294967295";
+  return isFirstNamespace && ((BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
+}
+
+function* listFallbacks(privileged: boolean, gunzip: string | undefined): Generator<string> {
+  if (!existsSync("/dev/fuse")) {
+    yield "/dev/fuse is missing: nothing can be mounted until the fuse module is loaded";
+  }
+  if (!privileged) {
+    yield "not root: mounts go through fusermount3, and owners and devices of image files are not kept on disk";
+    if (!isOnPath("fusermount3"))
+      yield "fusermount3 is missing: nothing can be mounted; install fuse3";
+  }
+  if (gunzip === undefined) {
+    yield "neither igzip nor unpigz is on PATH: node:zlib unpacks gzip layers, at less than half the speed of igzip (package isal)";
+  } else if (path.basename(gunzip) !== "igzip") {
+    yield "igzip is not on PATH: unpigz unpacks gzip layers, at about half its speed (package isal)";
+  }
+  if (!hasZstd())
+    yield "zstd is not on PATH: layers compressed with it cannot be unpacked (package zstd)";
+}
+
+function hasZstd(): boolean {
+  try {
+    requireZstd();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isOnPath(program: string): boolean {
+  const directories = (process.env.PATH ?? "").split(path.delimiter);
+  return directories.some((directory) => existsSync(path.join(directory, program)));
+}
+
+async function fileSystemOf(directory: string): Promise<string> {
+  const { type } = await fs.statfs(directory);
+  return FILE_SYSTEMS[type] ?? `0x${type.toString(16)}`;
+}
+
+function packageVersion(): string {
+  // From src/daemon and dist/daemon alike.
+  const file = fileURLToPath(new URL("../../package.json", import.meta.url));
+  return String((JSON.parse(readFileSync(file, "utf8")) as { version?: unknown }).version);
+}

@@ -1,0 +1,168 @@
+/** `varve daemon`: runs a daemon in the foreground until it is told to stop. */
+
+import { realpathSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import type { Logger } from "pino";
+import { AlreadyExistsError, BaseError, InvalidArgumentError } from "../system/errors.js";
+import { type ConfigFlags, type DaemonConfig, loadConfig } from "./config.js";
+import { Daemon } from "./daemon.js";
+import { createLogger, roomLog } from "./logger.js";
+
+/** Exit codes of `runDaemon`. */
+export const EXIT = {
+  stopped: 0,
+  failed: 1,
+  /** Bad configuration. */
+  usage: 2,
+  /** Another daemon has the directories; EX_TEMPFAIL of sysexits.h. The CLI's autostart knows it. */
+  locked: 75,
+} as const;
+
+// Longer than any unmount takes; what is stuck then is the kernel's to clean up.
+const STOP_TIMEOUT_MS = 30_000;
+const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
+
+/**
+ * Runs a daemon until a signal or a client stops it. A second signal ends it at once.
+ *
+ * @returns the exit code; never rejects
+ */
+export async function runDaemon(flags: ConfigFlags): Promise<number> {
+  let config: DaemonConfig;
+  try {
+    config = loadConfig(flags);
+  } catch (error) {
+    process.stderr.write(`varve daemon: ${(error as Error).message}\n`);
+    return EXIT.usage;
+  }
+  const logger = createLogger(config.logLevel);
+  const stop = new StopRequest(logger);
+  try {
+    const log = roomLog(logger);
+    const onShutdownRequest = () => stop.request("a client asked for it");
+    const daemon = await Daemon.start({ config, log, onShutdownRequest });
+    report(logger, config, daemon);
+    await stop.requested;
+    await bounded(daemon.stop(), logger);
+    logger.info("stopped");
+    return stop.exitCode;
+  } catch (error) {
+    logger.fatal({ err: error }, (error as Error).message);
+    return error instanceof AlreadyExistsError ? EXIT.locked : EXIT.failed;
+  }
+}
+
+function report(logger: Logger, config: DaemonConfig, daemon: Daemon): void {
+  const { root, state, socket } = config;
+  const { version, fallbacks } = daemon.machine;
+  logger.info(
+    { version, pid: process.pid, root, state, socket },
+    `varve ${version} listens on ${socket}`,
+  );
+  for (const fallback of fallbacks) logger.info(fallback);
+}
+
+async function bounded(stopping: Promise<void>, logger: Logger): Promise<void> {
+  const timeout = new Promise<void>((resolve) => {
+    setTimeout(() => {
+      logger.error(`not stopped after ${STOP_TIMEOUT_MS} ms; ending anyway`);
+      resolve();
+    }, STOP_TIMEOUT_MS).unref();
+  });
+  await Promise.race([stopping, timeout]);
+}
+
+/** Signals, clients and bugs that end the daemon. */
+class StopRequest {
+  readonly requested: Promise<void>;
+  exitCode: number = EXIT.stopped;
+  #resolve: () => void = () => undefined;
+  #isRequested = false;
+  readonly #logger: Logger;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+    this.requested = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+    for (const signal of SIGNALS) {
+      process.on(signal, () => {
+        if (this.#isRequested) process.exit(EXIT.failed);
+        this.request(signal);
+      });
+    }
+    process.on("uncaughtException", (error) => this.#bug(error));
+    process.on("unhandledRejection", (reason) => this.#bug(reason));
+  }
+
+  request(reason: string): void {
+    if (!this.#isRequested) this.#logger.info(`stopping: ${reason}`);
+    this.#isRequested = true;
+    this.#resolve();
+  }
+
+  /** State may be inconsistent after a bug: unmount what can be unmounted and end. */
+  #bug(error: unknown): void {
+    this.#logger.fatal(
+      { err: error },
+      `bug: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    this.exitCode = EXIT.failed;
+    this.request("after a bug");
+  }
+}
+
+/** @throws InvalidArgumentError unknown or malformed flags */
+function parseFlags(args: readonly string[]): ConfigFlags {
+  const text = { type: "string" } as const;
+  const flag = { type: "boolean" } as const;
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      allowNegative: true,
+      options: {
+        config: text,
+        root: text,
+        state: text,
+        socket: text,
+        "log-level": text,
+        "keep-mounts": flag,
+        "restore-views": flag,
+        "fuse-workers": text,
+        "unpack-workers": text,
+      },
+    });
+    const count = (given: string | undefined) => (given === undefined ? undefined : Number(given));
+    return {
+      config: values.config,
+      root: values.root,
+      state: values.state,
+      socket: values.socket,
+      logLevel: values["log-level"],
+      keepMounts: values["keep-mounts"],
+      restoreViews: values["restore-views"],
+      fuseWorkers: count(values["fuse-workers"]),
+      unpackWorkers: count(values["unpack-workers"]),
+    };
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message, { cause: error });
+  }
+}
+
+/** Runs as a program with its own command line, and ends the process. */
+async function main(args: readonly string[]): Promise<never> {
+  let code: number = EXIT.usage;
+  try {
+    code = await runDaemon(parseFlags(args));
+  } catch (error) {
+    if (!(error instanceof BaseError)) throw error;
+    process.stderr.write(`varve daemon: ${error.message}\n`);
+  }
+  process.exit(code);
+}
+
+const program = process.argv[1];
+if (program !== undefined && realpathSync(program) === fileURLToPath(import.meta.url)) {
+  await main(process.argv.slice(2));
+}
