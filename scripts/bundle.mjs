@@ -11,8 +11,25 @@ import { build } from "esbuild";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const outfile = join(root, "dist/cli.cjs");
-const FORBIDDEN_PACKAGES = ["pino", "undici", "better-sqlite3", "@grpc/grpc-js", "tar-stream"];
-const MAX_BYTES = 600_000;
+const FORBIDDEN_PACKAGES = ["@bufbuild", "@grpc", "better-sqlite3", "pino", "tar-stream", "undici"];
+const MAX_BYTES = 400_000;
+
+// The library's reflection costs 20 ms at start; the command line needs a tenth of it.
+const LEAN_PROTOBUF = {
+  "@bufbuild/protobuf": "messages.ts",
+  "@bufbuild/protobuf/codegenv2": "codegen.ts",
+  "@bufbuild/protobuf/wkt": "codegen.ts",
+};
+const leanProtobuf = {
+  name: "lean-protobuf",
+  setup(bundle) {
+    bundle.onResolve({ filter: /^@bufbuild\/protobuf/ }, ({ path }) => {
+      const file = LEAN_PROTOBUF[path];
+      if (file === undefined) throw new Error(`no lean form of ${path}`);
+      return { path: join(root, "src/cli/lean-protobuf", file) };
+    });
+  },
+};
 
 const result = await build({
   absWorkingDir: root,
@@ -26,6 +43,7 @@ const result = await build({
   minify: false,
   legalComments: "none",
   metafile: true,
+  plugins: [leanProtobuf],
   logLevel: "warning",
   // What is beside the bundle is found through import.meta.url, which CommonJS does not have.
   define: { "import.meta.url": "bundleUrl" },
