@@ -5,7 +5,16 @@
 //   --force      builds even when nothing changed
 
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,15 +25,17 @@ const force = process.argv.includes("--force");
 const sourceDir = join(packageRoot, "native");
 // node-gyp has one build directory per binding.gyp, so the sanitized build works on a copy.
 const workDir = sanitize ? join(sourceDir, "build", "asan") : sourceDir;
+// Its time is when the last good build began; the addon's own says only when it last changed.
+const stampFile = join(workDir, "build", ".built");
 const outputFile = join(workDir, "build", "Release", "varve_native.node");
 
 if (process.platform !== "linux") fail("varve runs on Linux only: it mounts through /dev/fuse");
 if (force || !isUpToDate()) build();
 
-/** Whether the addon is newer than everything it is made of. */
+/** Whether the addon was built after everything it is made of changed. */
 function isUpToDate() {
-  if (!existsSync(outputFile)) return false;
-  const built = statSync(outputFile).mtimeMs;
+  if (!existsSync(outputFile) || !existsSync(stampFile)) return false;
+  const built = statSync(stampFile).mtimeMs;
   const sources = [
     fileURLToPath(import.meta.url),
     join(sourceDir, "binding.gyp"),
@@ -40,21 +51,26 @@ function build() {
   mkdirSync(join(workDir, "build"), { recursive: true });
   if (sanitize) {
     cpSync(join(sourceDir, "binding.gyp"), join(workDir, "binding.gyp"));
-    cpSync(join(sourceDir, "src"), join(workDir, "src"), { recursive: true });
+    rmSync(join(workDir, "src"), { recursive: true, force: true });
+    cpSync(join(sourceDir, "src"), join(workDir, "src"), {
+      recursive: true,
+      preserveTimestamps: true,
+    });
   }
-  const started = Date.now();
+  const started = new Date();
   const result = runNodeGyp();
   if (result.status !== 0) {
     process.stderr.write(result.stdout + result.stderr);
     fail(`native build failed; the compiler's output is above${explain(result)}`);
   }
-  console.log(`built ${outputFile} in ${((Date.now() - started) / 1000).toFixed(1)} s`);
+  writeFileSync(stampFile, "");
+  utimesSync(stampFile, started, started);
+  console.log(`built ${outputFile} in ${((Date.now() - started.getTime()) / 1000).toFixed(1)} s`);
 }
 
 /** Runs node-gyp under a lock: two builds in one directory would compile over each other. */
 function runNodeGyp() {
-  const nodeGyp = createRequire(import.meta.url).resolve("node-gyp/bin/node-gyp.js");
-  const args = [process.execPath, nodeGyp, "configure", "build", "--jobs=max"];
+  const args = [process.execPath, findNodeGyp(), "configure", "build", "--jobs=max"];
   const nodeDir = localNodeDir();
   if (nodeDir !== undefined) args.push(`--nodedir=${nodeDir}`);
   if (sanitize) args.push("--varve_sanitize=1");
@@ -65,6 +81,14 @@ function runNodeGyp() {
     // binding.gyp runs `node`, which must be the node that runs this.
     env: { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}` },
   });
+}
+
+function findNodeGyp() {
+  try {
+    return createRequire(import.meta.url).resolve("node-gyp/bin/node-gyp.js");
+  } catch {
+    return fail("node-gyp is not installed; run npm ci first");
+  }
 }
 
 /** The directory whose include/node has the running node's headers, so that nothing is downloaded. */
@@ -90,12 +114,12 @@ function isOnPath(tool) {
   return directories.some((directory) => existsSync(join(directory, tool)));
 }
 
-/** A hint for the one failure that the compiler's output does not explain. */
+/** A hint for the one failure that the output above it does not explain: node-gyp downloads. */
 function explain(result) {
-  if (!/ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN/.test(result.stderr)) return "";
+  if (localNodeDir() !== undefined || !/configure error/.test(result.stderr)) return "";
   return (
-    "; node's headers are not installed and could not be downloaded: " +
-    "install them (libnode-dev on Debian) or set npm_config_nodedir to a node directory"
+    "; node's headers are not installed and node-gyp could not download them: " +
+    "install them (libnode-dev on Debian) or set npm_config_nodedir to a node directory with include/"
   );
 }
 
