@@ -100,6 +100,7 @@ async function* commit(
       image: {
         ...image,
         chainId: chainId ?? "",
+        warnings: [...item.result.warnings],
         ...(layer === undefined ? {} : { layer: toDescriptor(layer) }),
       },
     };

@@ -47,6 +47,8 @@ export interface CommitResult {
   readonly layer: Descriptor | undefined;
   readonly diffId: Digest | undefined;
   readonly chainId: Digest | undefined;
+  /** What was left out or changed while it was packed. */
+  readonly warnings: readonly string[];
 }
 
 type FullLayer = Extract<PackedLayer, { empty: false }>;
@@ -139,7 +141,7 @@ async function keepLayer(
   packed: FullLayer,
   draft: Draft,
 ): Promise<void> {
-  const { digest, diffId, mediaType, size } = packed;
+  const { digest, diffId, impliedDirectories, mediaType, size } = packed;
   const parent = o.view.chainId;
   const chainId = chainIdOnto(parent, diffId);
   const labels = { [UNCOMPRESSED_LABEL]: diffId };
@@ -149,7 +151,7 @@ async function keepLayer(
     labels,
   });
   core.database.leases.addResource(o.lease, { type: "snapshot", id: chainId });
-  await core.snapshots.commitDraft(draft, { chainId, parent, diffId, impliedDirectories: [] });
+  await core.snapshots.commitDraft(draft, { chainId, parent, diffId, impliedDirectories });
 }
 
 function chainIdOnto(parent: Digest | undefined, diffId: Digest): Digest {
@@ -203,6 +205,7 @@ async function commitImage(core: Core, o: ImageRequest): Promise<CommitResult> {
     layer: layerDescriptor,
     diffId: layer?.diffId,
     chainId: files.chainId,
+    warnings: layer?.warnings ?? [],
   };
 }
 
