@@ -31,7 +31,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "load",
     group: IMAGES,
-    summary: "Load images from an archive, a directory or standard input",
+    summary: "Load images from an archive or a directory",
     load: () => import("./commands/load.js"),
   },
   {
@@ -79,13 +79,13 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "image",
     group: IMAGES,
-    summary: "The commands above under docker's other names (image ls, image rm, …)",
+    summary: "The commands above by docker's longer names",
     load: () => import("./commands/image.js"),
   },
   {
     name: "mount",
     group: VIEWS,
-    summary: "Mount an image's root file system, writable unless asked otherwise",
+    summary: "Mount an image's root file system",
     load: () => import("./commands/mount.js"),
   },
   {
@@ -123,7 +123,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "bundle",
     group: BUILD,
-    summary: "Write an OCI runtime bundle that runs a view in a container",
+    summary: "Write an OCI runtime bundle of a view",
     load: () => import("./commands/bundle.js"),
   },
   {
@@ -135,13 +135,13 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "info",
     group: DAEMON,
-    summary: "Show the daemon's paths, counts and what this machine lacks",
+    summary: "Show paths, counts and what this machine lacks",
     load: () => import("./commands/info.js"),
   },
   {
     name: "version",
     group: DAEMON,
-    summary: "Show the versions of the command line and the daemon",
+    summary: "Show the versions of command and daemon",
     load: () => import("./commands/version.js"),
   },
   {

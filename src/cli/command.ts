@@ -1,6 +1,6 @@
 /** Commander's Command with docker's habits: `--flag=false`, examples in the help, quiet errors. */
 
-import { Command, type Help, type Option } from "commander";
+import { Command, Help, type Option } from "commander";
 
 /** One example of the help: the command line and what it is for. */
 export type Example = readonly [commandLine: string, meaning: string];
@@ -31,13 +31,22 @@ export class VarveCommand extends Command {
   /** Adds the examples that every command's help ends with. */
   examples(examples: readonly Example[], notes = ""): this {
     const width = Math.max(...examples.map(([line]) => line.length));
+    const widest = Math.max(...examples.map(([, meaning]) => width + 5 + meaning.length));
     const lines = examples.map(([line, meaning]) =>
       // A meaning beside a long command line would only wrap.
-      width <= 48 ? `  ${line.padEnd(width)}   ${meaning}` : `  # ${meaning}\n  ${line}`,
+      widest <= 80 ? `  ${line.padEnd(width)}   ${meaning}` : `  # ${meaning}\n  ${line}`,
     );
     const text = `\nExamples:\n${lines.join("\n")}`;
-    return this.addHelpText("after", notes === "" ? text : `\n${notes}\n${text}`);
+    return this.addHelpText("after", notes === "" ? text : `\n${wrapText(notes)}\n${text}`);
   }
+}
+
+const NOTES_COLUMNS = 80;
+
+/** Breaks lines at blanks; line ends in the text stay. */
+function wrapText(text: string): string {
+  const pattern = new RegExp(`(.{1,${NOTES_COLUMNS}})(?: +|$)\\n?`, "gm");
+  return text.replace(pattern, "$1\n").trimEnd();
 }
 
 /** Names an option by its long flag, in docker's order "-f, --filter". */
@@ -47,11 +56,23 @@ export function optionTerm(option: Option): string {
     : option.flags;
 }
 
+/** Commander's text with the options after the commands, where they do not stand in the way. */
+function commandsFirst(command: Command, helper: Help): string {
+  const sections = Help.prototype.formatHelp.call(helper, command, helper).trimEnd().split("\n\n");
+  const isOptions = (section: string) => section.startsWith("Options:");
+  const ordered = [
+    ...sections.filter((section) => !isOptions(section)),
+    ...sections.filter(isOptions),
+  ];
+  return `${ordered.join("\n\n")}\n`;
+}
+
 /** The help layout of all commands. */
 export const HELP_CONFIGURATION: Partial<Help> = {
   optionTerm,
   subcommandTerm: (command) => command.name(),
   sortOptions: true,
+  formatHelp: commandsFirst,
 };
 
 /** An option parser that gathers repeated values: `-c A -c B`. */

@@ -223,7 +223,7 @@ async function views(cli: CliContext): Promise<Candidate[]> {
 
 /** A context whose connections never start a daemon and that prints nothing. */
 function completionContext(io: CliIo, given: Readonly<Record<string, string>>): CliContext {
-  const globals = (): GlobalOptions => ({ ...given, autostart: false, debug: false });
+  const globals = (): GlobalOptions => ({ ...given, autostart: false });
   return {
     ...io,
     // The getter of standard input would open it.

@@ -30,7 +30,7 @@ export interface GlobalOptions {
   readonly socket?: string;
   readonly config?: string;
   readonly autostart: boolean;
-  readonly debug: boolean;
+  readonly debug?: boolean;
 }
 
 /** The surroundings of one command. */

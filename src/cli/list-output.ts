@@ -33,7 +33,7 @@ export async function formatList<Row extends object>(
   if (format === "json") return rows.map(toJsonLine);
   // Templates are rare: their code is loaded only when one is given.
   const { compileTemplate } = await import("./template.js");
-  const table = /^table\s+/.exec(format);
+  const table = /^table(?:\s+|(?=\{\{))/.exec(format);
   if (table === null) {
     const render = compileTemplate(format);
     // An empty list must not hide a misspelt field.

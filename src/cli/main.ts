@@ -27,7 +27,7 @@ export async function main(argv: readonly string[], io: CliIo): Promise<number> 
     return completeWords(argv.slice(1), io);
   }
   const connections: VarveClient[] = [];
-  const running = { command: "", globals: { autostart: true, debug: false } as GlobalOptions };
+  const running = { command: "", globals: { autostart: true } as GlobalOptions };
   try {
     const program = buildProgram(contextOf(io, running, connections), (command) => {
       running.command = command;
@@ -41,7 +41,7 @@ export async function main(argv: readonly string[], io: CliIo): Promise<number> 
     await program.parseAsync([...argv], { from: "user" });
     return io.signal.aborted ? EXIT.interrupted : EXIT.ok;
   } catch (error) {
-    return reportFailure(error, io, running.command, running.globals.debug);
+    return reportFailure(error, io, running.command, running.globals.debug === true);
   } finally {
     for (const client of connections) client.close();
   }

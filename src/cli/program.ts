@@ -1,20 +1,28 @@
 /** The root command: global options, the list of commands, and the loading of the one that runs. */
 
+import { CommanderError } from "commander";
 import { HELP_CONFIGURATION, VarveCommand } from "./command.js";
 import { COMMANDS, findCommand } from "./command-table.js";
 import type { CliContext } from "./context.js";
+import { packageVersion } from "./installation.js";
 
 const DESCRIPTION =
   "varve mounts OCI images as writable root file systems and commits what changed into new images.";
 
 const AFTER_HELP = `
+These options may stand before or after the command.
+
 Environment:
-  VARVE_ROOT, VARVE_STATE, VARVE_SOCKET, VARVE_CONFIG   as the options above
+  VARVE_ROOT, VARVE_STATE, VARVE_SOCKET, VARVE_CONFIG
+                         as --root, --state, --socket, --config
   VARVE_NO_AUTOSTART=1   as --no-autostart
   NO_COLOR=1             no colours
 
 Exit codes:
-  0 success, 1 the command failed, 2 the command line is wrong, 130 interrupted by Ctrl-C
+  0    success
+  1    the command failed
+  2    the command line is wrong
+  130  interrupted by Ctrl-C
 
 Examples:
   varve load -i busybox.tar        Load an image from an archive
@@ -44,13 +52,19 @@ export function buildProgram(cli: CliContext, onCommand: (name: string) => void)
     .exitOverride()
     .showSuggestionAfterError()
     .helpOption("-h, --help", "Show help")
-    .helpCommand(false)
-    .optionsGroup("Options (for every command):");
+    .helpCommand(false);
   addGlobalOptions(program);
   for (const entry of COMMANDS) {
-    const command = program.command(entry.name).summary(entry.summary).description(entry.summary);
-    command.helpGroup(entry.group).aliases(entry.aliases ?? []);
+    const command = program.command(entry.name).summary(entry.summary);
+    command
+      .description(`${entry.summary}.`)
+      .helpGroup(entry.group)
+      .aliases(entry.aliases ?? []);
   }
+  program.on("option:version", () => {
+    cli.print(`varve ${packageVersion()}`);
+    throw new CommanderError(0, "commander.version", "");
+  });
   program.addHelpText("after", AFTER_HELP);
   program.hook("preSubcommand", async (_root, command) => {
     onCommand(command.name());
@@ -75,7 +89,8 @@ function addGlobalOptions(program: VarveCommand): void {
     .option("--socket <path>", "The daemon's socket (default: varve.sock in the state directory)")
     .option("--config <file>", "Configuration file (TOML)")
     .option("--no-autostart", "Fail when no daemon runs instead of starting one")
-    .option("--debug", "Show where an error came from", false);
+    .option("--debug", "Show where an error came from")
+    .option("-v, --version", "Show the version of this command");
 }
 
 function helpWidth(cli: CliContext): { helpWidth: number } {

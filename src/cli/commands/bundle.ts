@@ -15,7 +15,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
         ["varve bundle box ./box", "Write ./box/config.json for the view"],
         ["runc run --bundle ./box box1", "Run its command in a container"],
       ],
-      "Prints the path of config.json, which has the image's command, environment, user and\n" +
+      "Prints the path of config.json, which has the image's command, environment, user and " +
         "working directory.",
     )
     .action(async (view: string, directory: string) => {

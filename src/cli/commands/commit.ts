@@ -40,7 +40,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
         [`varve commit box -c 'CMD ["sh"]' -c 'ENV A=1' mybox:v4`, "With another configuration"],
         ["SOURCE_DATE_EPOCH=0 varve commit box mybox:v5", "With the same ID every time"],
       ],
-      "Instructions: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER,\n" +
+      "Instructions: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, " +
         "VOLUME, WORKDIR. The view stays as it is. SOURCE_DATE_EPOCH sets the time of creation.",
     )
     .action((view: string, name: string | undefined, flags: CommitFlags) =>

@@ -24,6 +24,7 @@ const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"
 export function define(command: VarveCommand, cli: CliContext): void {
   command
     .usage("[options] [stop]")
+    .helpCommand(false)
     .addOption(new Option("--log-level <level>", "What to log (default: info)").choices(LOG_LEVELS))
     .option("--keep-mounts", "Leave mounts in place when the daemon ends")
     .option("--no-restore-views", "Do not mount again what was mounted when the last one ended")
@@ -36,10 +37,10 @@ export function define(command: VarveCommand, cli: CliContext): void {
         ["varve --root a --state b daemon", "A private daemon beside the usual one"],
         ["varve daemon stop", "End the daemon, and wait until it is gone"],
       ],
-      "Other commands start a daemon by themselves when none runs. Settings may also stand in the\n" +
+      "Other commands start a daemon by themselves when none runs. Settings may also stand in the " +
         "configuration file or in environment variables (--log-level: log_level, VARVE_LOG_LEVEL).",
     )
-    .action(() => runDaemon(cli.globals(), command));
+    .action((flags: DaemonFlags) => runDaemon(cli.globals(), flags));
   const stop = command.command("stop") as VarveCommand;
   stop
     .summary("End the daemon, and wait until it is gone")
@@ -58,34 +59,26 @@ function countOf(text: string): number {
 }
 
 /** The daemon takes over this process: its signals, its output and its exit code. */
-async function runDaemon(globals: GlobalOptions, command: VarveCommand): Promise<never> {
-  const entry = daemonEntry();
+async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<never> {
+  const entry = pathToFileURL(daemonEntry()).href;
+  const daemon = (await import(entry)) as typeof import("../../daemon/main.js");
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
-  // The entry is a program that reads its own command line.
-  process.argv = [process.argv[0] ?? "node", entry, ...daemonArguments(globals, command)];
-  await import(pathToFileURL(entry).href);
-  return new Promise<never>(() => undefined);
-}
-
-function daemonArguments(globals: GlobalOptions, command: VarveCommand): string[] {
-  const flags = command.opts<DaemonFlags>();
-  const values: [string, string | number | undefined][] = [
-    ["--root", globals.root],
-    ["--state", globals.state],
-    ["--socket", globals.socket],
-    ["--config", globals.config],
-    ["--log-level", flags.logLevel],
-    ["--fuse-workers", flags.fuseWorkers],
-    ["--unpack-workers", flags.unpackWorkers],
-  ];
-  const given = values.flatMap(([flag, value]) =>
-    value === undefined ? [] : [flag, String(value)],
-  );
-  if (flags.keepMounts === true) given.push("--keep-mounts");
-  // "true" is commander's default of a --no- option: only what was typed is passed on.
-  if (flags.restoreViews === false) given.push("--no-restore-views");
-  return given;
+  const { root, state, socket, config } = globals;
+  const { logLevel, keepMounts, fuseWorkers, unpackWorkers } = flags;
+  const code = await daemon.runDaemon({
+    root,
+    state,
+    socket,
+    config,
+    logLevel,
+    keepMounts,
+    // Commander's default of a --no- option is true: only what was typed counts.
+    restoreViews: flags.restoreViews === false ? false : undefined,
+    fuseWorkers,
+    unpackWorkers,
+  });
+  process.exit(code);
 }
 
 async function stopDaemon(cli: CliContext, timeoutSeconds: number): Promise<void> {

@@ -17,7 +17,6 @@ const COLORS: Readonly<Record<string, string>> = { A: "\x1b[32m", C: "\x1b[33m",
 /** One change, as templates and JSON have it. */
 interface ChangeRow {
   readonly Kind: string;
-  /** Text; a path that is none is quoted and escaped. */
   readonly Path: string;
   /** The exact bytes of a path that is not UTF-8. */
   readonly PathBase64?: string;
@@ -46,33 +45,37 @@ async function diff(cli: CliContext, view: string, format: string | undefined): 
   const stream = client.diffView({ name: viewOperand(view) }, { signal: cli.signal });
   for await (const { changes } of stream) {
     // One write per batch: a diff may have a million lines.
-    if (changes.length > 0) cli.print(changes.map((change) => render(rowOf(change))).join("\n"));
+    if (changes.length > 0) cli.print(changes.map(render).join("\n"));
   }
 }
 
-function rowOf(change: Change): ChangeRow {
-  const row = { Kind: LETTERS[change.kind] ?? "?", Path: printablePath(change.path) };
-  if (utf8Text(change.path) !== undefined) return row;
-  return { ...row, PathBase64: Buffer.from(change.path).toString("base64") };
+/** For a person, or a script that reads lines: the path is on one line whatever it holds. */
+function textRow(change: Change): ChangeRow {
+  return { Kind: LETTERS[change.kind] ?? "?", Path: printablePath(change.path) };
+}
+
+/** For JSON, which has escapes of its own: only a path that is not UTF-8 needs ours. */
+function jsonRow(change: Change): ChangeRow {
+  const path = utf8Text(change.path);
+  if (path !== undefined) return { Kind: LETTERS[change.kind] ?? "?", Path: path };
+  return { ...textRow(change), PathBase64: Buffer.from(change.path).toString("base64") };
 }
 
 async function rendererOf(
   cli: CliContext,
   format: string | undefined,
-): Promise<(row: ChangeRow) => string> {
-  if (format === "json") return jsonRow;
+): Promise<(change: Change) => string> {
+  if (format === "json") return (change) => toJsonLine(jsonRow(change));
   if (format !== undefined) {
     const { compileTemplate } = await import("../template.js");
     const template = compileTemplate(format);
     // A misspelt field must not wait for the first change.
     template({ Kind: "A", Path: "/" });
-    return template;
+    return (change) => template(textRow(change));
   }
-  if (!wantsColor(cli.stdout, cli.env)) return (row) => `${row.Kind} ${row.Path}`;
-  return (row) => `${COLORS[row.Kind] ?? ""}${row.Kind}\x1b[0m ${row.Path}`;
-}
-
-/** JSON escapes what a terminal cannot show by itself: only bytes that are no text need more. */
-function jsonRow(row: ChangeRow): string {
-  return toJsonLine(row);
+  const isColored = wantsColor(cli.stdout, cli.env);
+  return (change) => {
+    const { Kind, Path } = textRow(change);
+    return isColored ? `${COLORS[Kind] ?? ""}${Kind}\x1b[0m ${Path}` : `${Kind} ${Path}`;
+  };
 }

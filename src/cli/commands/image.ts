@@ -18,12 +18,12 @@ const NAMES: readonly (readonly [name: string, command: string, alias?: string])
 
 /** Adds the commands; each is defined when it runs. */
 export function define(command: VarveCommand, cli: CliContext): void {
-  command.usage("COMMAND");
+  command.usage("COMMAND").helpCommand(false);
   for (const [name, target, alias] of NAMES) {
     const entry = findCommand(target);
     if (entry === undefined) continue;
     const nested = command.command(name).summary(`Same as "varve ${target}"`);
-    nested.description(entry.summary);
+    nested.description(`${entry.summary}.`);
     if (alias !== undefined) nested.alias(alias);
   }
   command.hook("preSubcommand", (_parent, nested) => defineNested(nested as VarveCommand, cli));

@@ -7,6 +7,9 @@ import { packageVersion } from "../installation.js";
 import { formatObject } from "../list-output.js";
 import { alignColumns } from "../tables.js";
 
+// Docker's names, as in platforms of images.
+const GO_ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", ia32: "386" };
+
 interface VersionData {
   readonly Client: { readonly Version: string; readonly NodeVersion: string; readonly Os: string };
   readonly Server: {
@@ -48,8 +51,8 @@ function describe(server: VersionResponse | undefined): VersionData {
   return {
     Client: {
       Version: packageVersion(),
-      NodeVersion: process.version,
-      Os: `${process.platform}/${process.arch}`,
+      NodeVersion: process.versions.node,
+      Os: `${process.platform}/${GO_ARCHITECTURES[process.arch] ?? process.arch}`,
     },
     Server:
       server === undefined
