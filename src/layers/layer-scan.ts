@@ -31,6 +31,7 @@ export class DiskTree {
   /** The root directory as a path, for messages. */
   readonly path: string;
   readonly rootFd: number;
+  #isClosed = false;
 
   /** @throws SyscallError the directory cannot be opened */
   constructor(path: string) {
@@ -89,8 +90,10 @@ export class DiskTree {
     return path === "" ? this.path : `${this.path}/${display(path)}`;
   }
 
+  /** Idempotent. */
   close(): void {
-    sys.close(this.rootFd);
+    if (!this.#isClosed) sys.close(this.rootFd);
+    this.#isClosed = true;
   }
 }
 
