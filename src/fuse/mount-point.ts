@@ -4,7 +4,7 @@ import { execFile } from "node:child_process";
 import { existsSync, lstatSync, readFileSync, writeFileSync } from "node:fs";
 import { fuse } from "../system/addon.js";
 import { type ByteString, toBytes } from "../system/bytes.js";
-import { MNT_DETACH, MS_RDONLY, UMOUNT_NOFOLLOW } from "../system/constants.js";
+import { MNT_DETACH, MNT_FORCE, MS_RDONLY, UMOUNT_NOFOLLOW } from "../system/constants.js";
 import {
   EACCES,
   EBUSY,
@@ -92,15 +92,14 @@ export function mountFuse(request: MountRequest): FuseChannel {
       `mount ${request.target}: bad FUSE subtype "${request.subtype}"`,
     );
   }
-  checkTarget(request.target);
+  checkTarget(request.target, request.subtype);
   return request.privileged ? mountAsRoot(request) : mountAsUser(request);
 }
 
-function checkTarget(target: string): void {
-  const mounted = findMount(target);
-  if (mounted?.type.startsWith("fuse.varve") === true) {
+function checkTarget(target: string, subtype: string): void {
+  if (findMount(target)?.type === `fuse.${subtype}`) {
     throw new FailedPreconditionError(
-      `mount ${target}: a varve mount is there already, perhaps of a daemon that died; ` +
+      `mount ${target}: a ${subtype} mount is there already, perhaps of a daemon that died; ` +
         `remove it with: umount -l ${target}`,
     );
   }
@@ -209,7 +208,7 @@ function helperError(target: string, text: string): Error {
  * Takes the mount off `target`, without blocking this thread: what is dirty is written back first,
  * through the session that serves it. Resolves also when nothing is mounted there any more.
  *
- * @param force detaches it even while it is in use; its users go on until the connection closes
+ * @param force detaches it even while it is in use and, as root, aborts the connection
  * @throws FailedPreconditionError in use
  * @throws PermissionDeniedError not allowed to
  */
@@ -219,7 +218,8 @@ export async function unmountFuse(
   privileged: boolean,
 ): Promise<void> {
   if (!privileged) return unmountAsUser(target, force);
-  const flags = UMOUNT_NOFOLLOW | (force ? MNT_DETACH : 0);
+  // MNT_FORCE aborts the connection first, so that nothing can wait for a reply any more.
+  const flags = UMOUNT_NOFOLLOW | (force ? MNT_DETACH | MNT_FORCE : 0);
   const result = await fuse.umountAsync(toBytes(target), flags);
   if (result >= 0 || result === -EINVAL || result === -ENOENT) return;
   if (result === -EBUSY) throw inUse(target);
@@ -255,19 +255,8 @@ function unmountAsUser(target: string, force: boolean): Promise<void> {
  * is 128. Root only; false when it cannot be set.
  */
 export function raiseReadAhead(device: string, kib: number): boolean {
-  return writeControl(`/sys/class/bdi/${device}/read_ahead_kb`, String(kib));
-}
-
-/** Aborts the connection with this device number: every waiting and later request fails. */
-export function abortConnection(device: string): boolean {
-  // The connection's number is its anonymous device's minor (major 0).
-  const minor = device.slice(device.indexOf(":") + 1);
-  return writeControl(`/sys/fs/fuse/connections/${minor}/abort`, "1");
-}
-
-function writeControl(path: string, text: string): boolean {
   try {
-    writeFileSync(path, text);
+    writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, String(kib));
     return true;
   } catch {
     return false;

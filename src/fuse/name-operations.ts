@@ -4,7 +4,7 @@
  */
 
 import { EFBIG, EIO, ENAMETOOLONG, ENOSYS } from "../system/errno.js";
-import { FOPEN_KEEP_CACHE, MAX_TRANSFER_BYTES, SYMLINK_MAX } from "./constants.js";
+import { FOPEN_KEEP_CACHE, MAX_TRANSFER_BYTES, NAME_MAX, SYMLINK_MAX } from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome } from "./exchange.js";
 import type { SetAttributes } from "./file-system.js";
 import { ARG, emptyEntry, emptyOpen, entryOutcome, plainOutcome } from "./outcome.js";
@@ -14,7 +14,7 @@ import { isSafe, MalformedRequest, type RequestBuffer } from "./request.js";
 export function lookup(x: Exchange): Outcome {
   const { request } = x.work;
   const entry = emptyEntry(x);
-  return entryOutcome(x, x.fileSystem.lookup(request.node, request.lastName(ARG), entry), entry);
+  return entryOutcome(x, x.fileSystem.lookup(request.node, request.entryName(ARG), entry), entry);
 }
 
 /** struct fuse_forget_in: nlookup 0 */
@@ -82,6 +82,7 @@ export function readlink(x: Exchange): Outcome {
 export function symlink(x: Exchange): Outcome {
   const { request } = x.work;
   const name = request.firstName(ARG);
+  if (name.length > NAME_MAX) return -ENAMETOOLONG;
   const target = request.lastName(request.afterName);
   const entry = emptyEntry(x);
   const result = x.fileSystem.symlink(request.caller, request.node, name, target, entry);
@@ -95,7 +96,7 @@ export function mknod(x: Exchange): Outcome {
   const result = x.fileSystem.mknod(
     request.caller,
     request.node,
-    request.lastName(ARG + 16),
+    request.entryName(ARG + 16),
     request.u32(ARG),
     request.u32(ARG + 4),
     request.u32(ARG + 8),
@@ -111,7 +112,7 @@ export function mkdir(x: Exchange): Outcome {
   const result = x.fileSystem.mkdir(
     request.caller,
     request.node,
-    request.lastName(ARG + 8),
+    request.entryName(ARG + 8),
     request.u32(ARG),
     request.u32(ARG + 4),
     entry,
@@ -122,19 +123,19 @@ export function mkdir(x: Exchange): Outcome {
 /** name */
 export function unlink(x: Exchange): Outcome {
   const { request } = x.work;
-  return plainOutcome(x.fileSystem.unlink(request.node, request.lastName(ARG)));
+  return plainOutcome(x.fileSystem.unlink(request.node, request.entryName(ARG)));
 }
 
 /** name */
 export function rmdir(x: Exchange): Outcome {
   const { request } = x.work;
-  return plainOutcome(x.fileSystem.rmdir(request.node, request.lastName(ARG)));
+  return plainOutcome(x.fileSystem.rmdir(request.node, request.entryName(ARG)));
 }
 
 function renameFrom(x: Exchange, names: number, flags: number): Outcome {
   const { request } = x.work;
   const name = request.firstName(names);
-  const newName = request.lastName(request.afterName);
+  const newName = request.entryName(request.afterName);
   return plainOutcome(x.fileSystem.rename(request.node, name, request.u64(ARG), newName, flags));
 }
 
@@ -152,7 +153,7 @@ export function rename2(x: Exchange): Outcome {
 export function link(x: Exchange): Outcome {
   const { request } = x.work;
   const entry = emptyEntry(x);
-  const name = request.lastName(ARG + 8);
+  const name = request.entryName(ARG + 8);
   return entryOutcome(x, x.fileSystem.link(request.u64(ARG), request.node, name, entry), entry);
 }
 
@@ -165,7 +166,7 @@ export function create(x: Exchange): Outcome {
   const result = x.fileSystem.create(
     request.caller,
     request.node,
-    request.lastName(ARG + 16),
+    request.entryName(ARG + 16),
     request.u32(ARG + 4),
     request.u32(ARG),
     request.u32(ARG + 8),

@@ -10,7 +10,8 @@
  */
 
 import type { ByteString } from "../system/bytes.js";
-import { IN_HEADER_BYTES, MAX_TRANSFER_BYTES, WRITE_IN_BYTES } from "./constants.js";
+import { ENAMETOOLONG } from "../system/errno.js";
+import { IN_HEADER_BYTES, MAX_TRANSFER_BYTES, NAME_MAX, WRITE_IN_BYTES } from "./constants.js";
 import type { Caller } from "./file-system.js";
 import { allocateAligned } from "./latin1-buffer.js";
 
@@ -27,6 +28,17 @@ const WRITE_DATA = IN_HEADER_BYTES + WRITE_IN_BYTES;
 
 /** A request whose lengths contradict each other. Never leaves src/fuse: it becomes EIO and a log line. */
 export class MalformedRequest extends Error {}
+
+/** A request that is well formed and cannot be granted. Never leaves src/fuse: its caller gets `errno`. */
+export class RefusedRequest extends Error {
+  /** Positive. */
+  readonly errno: number;
+
+  constructor(errno: number) {
+    super(`refused with errno ${errno}`);
+    this.errno = errno;
+  }
+}
 
 /** The request at hand. One per thread: valid until the next `begin`. */
 export class RequestBuffer {
@@ -84,7 +96,18 @@ export class RequestBuffer {
   }
 
   /**
-   * The name from `start` to the NUL that ends the message.
+   * The name of a directory entry, from `start` to the NUL that ends the message.
+   *
+   * @throws MalformedRequest see `lastName`
+   * @throws RefusedRequest ENAMETOOLONG: the kernel itself only stops at 1024 bytes or more
+   */
+  entryName(start: number): ByteString {
+    if (this.length - 1 - start > NAME_MAX) throw new RefusedRequest(ENAMETOOLONG);
+    return this.lastName(start);
+  }
+
+  /**
+   * The bytes from `start` to the NUL that ends the message.
    *
    * @throws MalformedRequest empty, without its NUL, or with one inside
    */

@@ -12,8 +12,9 @@
 
 import { open as openFile } from "node:fs/promises";
 import { sep } from "node:path";
-import { sys } from "../system/addon.js";
-import type { ByteString } from "../system/bytes.js";
+import { fuse, sys } from "../system/addon.js";
+import { type ByteString, toBytes } from "../system/bytes.js";
+import { MNT_FORCE, UMOUNT_NOFOLLOW } from "../system/constants.js";
 import {
   EAGAIN,
   ECONNABORTED,
@@ -29,17 +30,11 @@ import type { FuseChannel } from "../system/native.js";
 import { FUSE_INIT, IN_HEADER_BYTES, OUT_HEADER_BYTES } from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
 import type { FileSystem, NodeId, Result } from "./file-system.js";
-import {
-  abortConnection,
-  findMount,
-  mountFuse,
-  raiseReadAhead,
-  unmountFuse,
-} from "./mount-point.js";
+import { findMount, mountFuse, raiseReadAhead, unmountFuse } from "./mount-point.js";
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
 import { invalidateEntryMessage, invalidateInodeMessage, storeMessage } from "./notification.js";
 import { OPERATIONS, type Operation } from "./operations.js";
-import { MalformedRequest } from "./request.js";
+import { MalformedRequest, RefusedRequest } from "./request.js";
 
 /** Where a session reports what nobody waits for an answer to. */
 export interface SessionLog {
@@ -178,9 +173,10 @@ export class FuseSession implements Exchange {
    */
   close(): void {
     if (this.#isOver) return;
-    // A notification in flight holds the descriptor and may wait for a reply that will not come.
-    if (this.#pendingNotifications > 0 && this.#device !== undefined) {
-      abortConnection(this.#device);
+    // A notification in flight holds the descriptor open and may wait for a reply that will not
+    // come: then only MNT_FORCE aborts. It fails with EBUSY afterwards or unmounts; both will do.
+    if (this.#pendingNotifications > 0 && findMount(this.target)?.device === this.#device) {
+      void fuse.umountAsync(toBytes(this.target), MNT_FORCE | UMOUNT_NOFOLLOW);
     }
     this.#end();
   }
@@ -293,6 +289,8 @@ export class FuseSession implements Exchange {
     } catch (error) {
       outcome = this.#failed(operation, error);
     }
+    // The handler may have closed this very session.
+    if (this.#isOver) return;
     if (typeof outcome !== "number") {
       this.#defer(outcome, operation);
     } else if (outcome !== NO_REPLY) {
@@ -334,6 +332,7 @@ export class FuseSession implements Exchange {
 
   /** Logs what a handler threw; what the caller gets is EIO. A FORGET that fails has no caller. */
   #failed(operation: Operation | undefined, error: unknown): number {
+    if (error instanceof RefusedRequest) return -error.errno;
     const name = operation?.name ?? `opcode ${this.work.request.opcode}`;
     this.#warn(`${name} failed`, error);
     return operation !== undefined && NO_ANSWER.has(operation.name) ? NO_REPLY : -EIO;

@@ -1,0 +1,343 @@
+import { execFileSync, spawn } from "node:child_process";
+import {
+  closeSync,
+  existsSync,
+  fsync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { promisify } from "node:util";
+import { afterEach, expect, test } from "vitest";
+import { sys } from "../../../src/system/addon.js";
+import { toBytes } from "../../../src/system/bytes.js";
+import { AT_FDCWD } from "../../../src/system/constants.js";
+import { MemoryServer, mountsUnder } from "./memory-mount.js";
+
+let servers: MemoryServer[] = [];
+
+async function start(count = 1): Promise<MemoryServer> {
+  const server = await MemoryServer.start(count);
+  servers.push(server);
+  return server;
+}
+
+afterEach(async () => {
+  for (const server of servers) await server.stop();
+  servers = [];
+});
+
+function errorCode(action: () => unknown): string | undefined {
+  try {
+    action();
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code;
+  }
+  return undefined;
+}
+
+/** Looks again until `isDone`, for what the kernel does in its own time. */
+async function eventually(isDone: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await isDone())) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+test("a handler that throws costs its caller EIO, and the mount lives on", async () => {
+  const server = await start();
+  expect(errorCode(() => statSync(server.path("fault-throw")))).toBe("EIO");
+  expect(errorCode(() => statSync(server.path("fault-throw")))).toBe("EIO");
+  // An errno that the kernel would refuse to take.
+  expect(errorCode(() => statSync(server.path("fault-errno")))).toBe("EIO");
+  writeFileSync(server.path("after"), "fine");
+  expect(readFileSync(server.path("after"), "utf8")).toBe("fine");
+  const { warnings } = await server.events();
+  expect(warnings).toHaveLength(1);
+  expect(warnings[0]).toContain("LOOKUP failed");
+  expect(warnings[0]).toContain("a handler that throws");
+  expect(warnings[0]).toContain("at MemoryFileSystem.lookup");
+});
+
+test("a read that claims more than was asked is EIO, not a hanging reader", async () => {
+  const server = await start();
+  const file = server.path("liar");
+  writeFileSync(file, "content");
+  const name = toBytes("user.fault-long-read");
+  sys.setxattrat(AT_FDCWD, toBytes(file), name, Buffer.from("1"), 0);
+  execFileSync("sh", ["-c", "echo 1 > /proc/sys/vm/drop_caches"]);
+  const direct = ["dd", [`if=${file}`, "iflag=direct", "bs=4096", "of=/dev/null"]] as const;
+  expect(() => execFileSync(...direct, { stdio: "ignore" })).toThrow();
+});
+
+test("a promise that fails is EIO", async () => {
+  const server = await start();
+  const fd = openSync(server.target, "r");
+  await expect(promisify(fsync)(fd)).rejects.toMatchObject({ code: "EIO" });
+  closeSync(fd);
+});
+
+test("while an fsync waits for the disk, other requests are served", async () => {
+  const server = await start(2);
+  const [target] = server.targets;
+  await server.ask({ kind: "holdSyncs", target: target! });
+  const fd = openSync(server.path("slow"), "w");
+  writeSync(fd, "x");
+  let isSynced = false;
+  const synced = promisify(fsync)(fd).finally(() => {
+    isSynced = true;
+  });
+  await eventually(async () => (await server.report()).calls.fsync === 1);
+  writeFileSync(server.path("meanwhile"), "served");
+  writeFileSync(`${server.targets[1]}/meanwhile`, "served");
+  expect(isSynced).toBe(false);
+  await server.ask({ kind: "releaseSyncs", target: target!, result: -28 });
+  await expect(synced).rejects.toMatchObject({ code: "ENOSPC" });
+  closeSync(fd);
+});
+
+test("unmounting ends the session: destroyed once, nothing mounted, and again is no error", async () => {
+  const server = await start();
+  const { target } = server;
+  writeFileSync(server.path("file"), "x");
+  await server.ask({ kind: "unmount", target, force: false });
+  expect(mountsUnder(server.directory)).toEqual([]);
+  const { ends } = await server.events();
+  expect(ends).toEqual([target]);
+  const report = await server.report();
+  expect(report.isDestroyed).toBe(true);
+  expect(report.calls.destroy).toBe(1);
+  await server.ask({ kind: "unmount", target, force: false });
+  expect((await server.events()).ends).toEqual([target]);
+});
+
+test("umount(8) from outside ends the session as well", async () => {
+  const server = await start();
+  execFileSync("umount", [server.target]);
+  await eventually(async () => (await server.events()).ends.length === 1);
+  expect((await server.report()).isDestroyed).toBe(true);
+});
+
+test("a mount in use is not unmounted, and the error says so; force takes it away", async () => {
+  const server = await start();
+  const { target } = server;
+  const fd = openSync(server.path("held"), "w+");
+  writeSync(fd, "kept");
+  const refusal = server.ask({ kind: "unmount", target, force: false });
+  await expect(refusal).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+  await expect(refusal).rejects.toThrow(/in use.*force/);
+  expect(readFileSync(server.path("held"), "utf8")).toBe("kept");
+
+  await server.ask({ kind: "unmount", target, force: true });
+  expect(mountsUnder(server.directory)).toEqual([]);
+  expect((await server.events()).ends).toEqual([target]);
+  expect(["ENOTCONN", "ECONNABORTED", "EIO"]).toContain(errorCode(() => writeSync(fd, "lost")));
+  closeSync(fd);
+});
+
+test("what is dirty in a mapping reaches the file system before a forced unmount", async () => {
+  const server = await start();
+  writeFileSync(server.path("mapped"), Buffer.alloc(4096, 65));
+  const script = `
+import mmap, os, sys, time
+fd = os.open("${server.path("mapped")}", os.O_RDWR)
+shared = mmap.mmap(fd, 4096)
+shared[0:4] = b"DONE"
+print("dirty", flush=True)
+time.sleep(60)`;
+  const holder = spawn("python3", ["-c", script], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    await new Promise((resolve) => holder.stdout.once("data", resolve));
+    const before = (await server.report()).calls.write ?? 0;
+    await server.ask({ kind: "unmount", target: server.target, force: true });
+    expect((await server.report()).calls.write).toBe(before + 1);
+  } finally {
+    holder.kill("SIGKILL");
+  }
+});
+
+test("a mount that another namespace still uses is served until that ends", async () => {
+  const server = await start();
+  const { target } = server;
+  writeFileSync(server.path("file"), "still here");
+  const script = `exec < ${target}; echo ready; read line <&3; cat ${target}/file; read line <&3`;
+  const holder = spawn("unshare", ["-m", "sh", "-c", script], {
+    stdio: ["ignore", "pipe", "inherit", "pipe"],
+  });
+  try {
+    await new Promise((resolve) => holder.stdout?.once("data", resolve));
+    const refusal = server.ask({ kind: "unmount", target, force: false });
+    await expect(refusal).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+    await expect(refusal).rejects.toThrow(/another mount namespace/);
+    const text = new Promise((resolve) => holder.stdout?.once("data", resolve));
+    (holder.stdio[3] as NodeJS.WritableStream).write("go\n");
+    expect(String(await text)).toBe("still here");
+    expect((await server.events()).ends).toEqual([]);
+    await server.ask({ kind: "unmount", target, force: true });
+    expect((await server.events()).ends).toEqual([target]);
+  } finally {
+    holder.kill("SIGKILL");
+  }
+});
+
+test("close leaves a dead mount, which mounting again explains", async () => {
+  const server = await start();
+  const { target } = server;
+  await server.ask({ kind: "close", target });
+  expect(errorCode(() => readdirSync(target))).toBe("ENOTCONN");
+  const again = server.ask({ kind: "mount", target, readOnly: false, privileged: true });
+  await expect(again).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+  await expect(again).rejects.toThrow(/umount -l/);
+});
+
+test("a server killed with SIGKILL leaves a mount that says ENOTCONN and can be detached", async () => {
+  const server = await start();
+  writeFileSync(server.path("file"), "x");
+  await server.kill();
+  expect(errorCode(() => statSync(server.path("file")))).toBe("ENOTCONN");
+  execFileSync("umount", ["-l", server.target]);
+  expect(mountsUnder(server.directory)).toEqual([]);
+  expect(readdirSync(server.target)).toEqual([]);
+});
+
+test("many sessions share a thread", async () => {
+  const server = await start(24);
+  const script = server.targets.map(
+    (target) => `(cd ${target}; for i in 1 2 3 4 5; do echo $i > f$i; cat f$i; done; ls) &`,
+  );
+  execFileSync("bash", ["-c", `${script.join("\n")}\nwait`]);
+  for (const target of server.targets) {
+    expect(readdirSync(target).sort()).toEqual(["f1", "f2", "f3", "f4", "f5"]);
+    expect((await server.report(target)).violations).toEqual([]);
+  }
+  for (const target of server.targets.slice(0, 12)) {
+    await server.ask({ kind: "unmount", target, force: false });
+  }
+  expect(mountsUnder(server.directory)).toHaveLength(12);
+  expect(readFileSync(`${server.targets[20]}/f3`, "utf8")).toBe("3\n");
+});
+
+test("under a storm of dropped caches the kernel's references balance", async () => {
+  const server = await start();
+  const drop = "echo 2 > /proc/sys/vm/drop_caches";
+  const work = `
+    cd ${server.target}
+    (while [ ! -e ${server.directory}/stop ]; do ${drop}; done) & storm=$!
+    for round in 1 2 3 4 5 6; do
+      mkdir -p a/b/c; for i in $(seq 40); do echo $i > a/b/c/$i; ln a/b/c/$i a/b/l$i; done
+      find . -ls > /dev/null; cat a/b/c/* | md5sum > /dev/null
+      mv a/b/c d$round; ls -lR > /dev/null; chmod 600 d$round/*; rm -r a
+    done
+    touch ${server.directory}/stop; wait $storm`;
+  execFileSync("bash", ["-ec", work]);
+  expect(readdirSync(server.path("d6"))).toHaveLength(40);
+  rmSync(server.path("d6"), { recursive: true });
+  // With everything evicted the kernel holds the root and at most what a last lookup left.
+  await eventually(async () => {
+    execFileSync("sh", ["-c", "echo 3 > /proc/sys/vm/drop_caches"]);
+    return (await server.report()).lookups <= 1;
+  });
+  const report = await server.report();
+  expect(report.violations).toEqual([]);
+  expect(report.forgotten).toBeGreaterThan(1000);
+});
+
+test("invalidations make the kernel see what changed behind its back", async () => {
+  const server = await start();
+  const { target } = server;
+  writeFileSync(server.path("file"), "old");
+  expect(readFileSync(server.path("file"), "utf8")).toBe("old");
+  await server.ask({ kind: "overwrite", target, name: "file", text: "new and longer" });
+  expect(readFileSync(server.path("file"), "utf8")).toBe("new and longer");
+
+  for (const expireOnly of [false, true]) {
+    const name = `planted-${expireOnly}`;
+    expect(existsSync(server.path(name))).toBe(false);
+    await server.ask({ kind: "plant", target, name, expireOnly });
+    expect(existsSync(server.path(name))).toBe(true);
+  }
+});
+
+test("a session may be closed from inside one of its handlers", async () => {
+  const server = await start(2);
+  expect(errorCode(() => statSync(server.path("fault-close")))).toBe("ECONNABORTED");
+  expect(await server.events()).toEqual({ warnings: [], ends: [server.target] });
+  writeFileSync(`${server.targets[1]}/other`, "");
+});
+
+test("a thread that is terminated takes its sessions along and leaves the process well", async () => {
+  const server = await start();
+  const targets = [0, 1, 2].map((i) => `${server.directory}/thread-${i}`);
+  for (const target of targets) {
+    mkdirSync(target);
+    await server.ask({ kind: "startThread", target });
+    writeFileSync(`${target}/file`, "served by a thread");
+  }
+  expect(readFileSync(`${targets[1]}/file`, "utf8")).toBe("served by a thread");
+  for (const target of targets) {
+    await server.ask({ kind: "terminateThread", target });
+    expect(errorCode(() => statSync(`${target}/other`))).toBe("ENOTCONN");
+  }
+  writeFileSync(server.path("main"), "still served");
+});
+
+test("mounting answers what is wrong with a typed error and a remedy", async () => {
+  const server = await start();
+  const missing = `${server.directory}/missing`;
+  const file = `${server.directory}/a-file`;
+  writeFileSync(file, "");
+  const mount = (target: string) =>
+    server.ask({ kind: "mount", target, readOnly: false, privileged: true });
+  await expect(mount(missing)).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await expect(mount(file)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(mount("relative")).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(mount(server.target)).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+  mkdirSync(server.path("inside"));
+  await expect(mount(server.path("inside"))).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+});
+
+test("a mount that something else covers is not unmounted in its stead", async () => {
+  const server = await start();
+  execFileSync("mount", ["-t", "tmpfs", "cover", server.target]);
+  const refusal = server.ask({ kind: "unmount", target: server.target, force: false });
+  await expect(refusal).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+  await expect(refusal).rejects.toThrow(/tmpfs/);
+  execFileSync("umount", [server.target]);
+  await server.ask({ kind: "unmount", target: server.target, force: false });
+  expect(mountsUnder(server.directory)).toEqual([]);
+});
+
+test("a read-only mount refuses writes in the kernel", async () => {
+  const server = await start();
+  const target = `${server.directory}/read-only`;
+  mkdirSync(target);
+  await server.ask({ kind: "mount", target, readOnly: true, privileged: true });
+  expect(errorCode(() => writeFileSync(`${target}/file`, ""))).toBe("EROFS");
+});
+
+test("fusermount3 mounts and unmounts too", async () => {
+  const server = await start();
+  const target = `${server.directory}/a mount, through fusermount3`;
+  mkdirSync(target);
+  await server.ask({ kind: "mount", target, readOnly: false, privileged: false });
+  writeFileSync(`${target}/file`, "through the helper");
+  expect(readFileSync(`${target}/file`, "utf8")).toBe("through the helper");
+  const record = readFileSync("/proc/self/mountinfo", "utf8");
+  expect(record).toContain("fuse.varve memory,\\040for\\040a\\040test");
+  const fd = openSync(`${target}/file`, "r");
+  const refusal = server.ask({ kind: "unmount", target, force: false });
+  await expect(refusal).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+  closeSync(fd);
+  await server.ask({ kind: "unmount", target, force: false });
+  expect(mountsUnder(server.directory)).toEqual([server.target]);
+  const missing = `${server.directory}/missing`;
+  const failure = server.ask({
+    kind: "mount",
+    target: missing,
+    readOnly: false,
+    privileged: false,
+  });
+  await expect(failure).rejects.toMatchObject({ code: "NOT_FOUND" });
+});
