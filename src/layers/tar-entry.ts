@@ -49,7 +49,8 @@ export interface TarEntry {
   readonly xattrs: readonly Xattr[];
   /**
    * The runs of data of a sparse file, ascending and disjoint, when the archive recorded holes: its
-   * body then holds these runs one after the other and nothing else.
+   * body then holds these runs one after the other and nothing else. In an entry to be written every
+   * run but the last must be a multiple of 512 bytes long, because GNU tar reads each in blocks.
    */
   readonly sparse?: readonly SparseExtent[];
 }

@@ -140,7 +140,8 @@ export class TarReader {
   }
 
   #inside(): string {
-    return this.#state === META ? "an extended header" : `entry ${quotePath(this.#currentPath)}`;
+    const isExtended = this.#state === META || this.#extended.isPending;
+    return isExtended ? "an extended header" : `entry ${quotePath(this.#currentPath)}`;
   }
 
   #where(): string {

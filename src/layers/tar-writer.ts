@@ -1,12 +1,12 @@
 /**
  * Encodes tar entries: a plain ustar header where everything fits, a pax header before it where
- * something does not. The same entry always gives the same bytes: no user names, no times of its
- * own, records sorted by key.
+ * something does not. Names go in as they are, UTF-8 or not, as with GNU tar and Go (POSIX has
+ * "hdrcharset=BINARY" for it, but GNU tar warns of that at every entry). The same entry always gives
+ * the same bytes: no user names, no times of its own, records sorted by key.
  *
  * @see POSIX.1-2017 pax, "ustar Interchange Format" and "pax Interchange Format"
  */
 
-import { isUtf8 } from "node:buffer";
 import type { ByteString } from "../system/bytes.js";
 import { encodePaxRecord, formatPaxTime, xattrKey } from "./pax-records.js";
 import {
@@ -112,10 +112,6 @@ function paxRecords(entry: TarEntry, path: ByteString, size: number): [string, B
     records.push(["path", path]);
   }
   if (entry.linkTarget.length > FIELD.linkName[1]) records.push(["linkpath", entry.linkTarget]);
-  if (records.some(([, text]) => !isUtf8(Buffer.from(text as string, "latin1")))) {
-    // Without it bsdtar takes the bytes for UTF-8 and complains; GNU tar and Go do not care.
-    records.push(["hdrcharset", "BINARY"]);
-  }
   if (entry.uid > MAX_OCTAL_7) records.push(["uid", String(entry.uid)]);
   if (entry.gid > MAX_OCTAL_7) records.push(["gid", String(entry.gid)]);
   if (size > MAX_OCTAL_11) records.push(["size", String(size)]);
