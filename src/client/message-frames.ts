@@ -10,8 +10,13 @@ import { CorruptDataError, ResourceExhaustedError } from "../system/errors.js";
 
 const HEADER_BYTES = 5;
 
-/** The frame of one message. */
+/**
+ * The frame of one message.
+ *
+ * @throws ResourceExhaustedError longer than MAX_MESSAGE_BYTES: the daemon would cut the connection
+ */
 export function frameMessage(message: Uint8Array): Buffer {
+  checkSize(message.length);
   const frame = Buffer.allocUnsafe(HEADER_BYTES + message.length);
   frame[0] = 0;
   frame.writeUInt32BE(message.length, 1);
@@ -51,11 +56,7 @@ export class FrameReader {
     const header = this.#peekHeader();
     if (header[0] !== 0) throw new CorruptDataError("gRPC message: compressed, none was asked for");
     const size = header.readUInt32BE(1);
-    if (size > MAX_MESSAGE_BYTES) {
-      throw new ResourceExhaustedError(
-        `gRPC message of ${size} bytes: longer than the limit of ${MAX_MESSAGE_BYTES}`,
-      );
-    }
+    checkSize(size);
     if (this.#length < HEADER_BYTES + size) return undefined;
     const all = this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks);
     const end = HEADER_BYTES + size;
@@ -71,4 +72,11 @@ export class FrameReader {
     this.#chunks = [Buffer.concat(this.#chunks)];
     return this.#chunks[0]!;
   }
+}
+
+function checkSize(size: number): void {
+  if (size <= MAX_MESSAGE_BYTES) return;
+  throw new ResourceExhaustedError(
+    `gRPC message of ${size} bytes: longer than the limit of ${MAX_MESSAGE_BYTES}`,
+  );
 }

@@ -128,7 +128,9 @@ export class GrpcTransport {
     session.on("error", forget);
     session.on("close", forget);
     session.on("goaway", forget);
-    session.on("connect", () => session.setLocalWindowSize(WINDOW_BYTES));
+    session.on("connect", () => {
+      if (!session.destroyed) session.setLocalWindowSize(WINDOW_BYTES);
+    });
     return session;
   }
 }

@@ -1,0 +1,133 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { resolveSocket } from "../../../src/client/endpoint.js";
+import { loadConfig } from "../../../src/daemon/config.js";
+import { BaseError } from "../../../src/system/errors.js";
+
+let directory: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(path.join(os.tmpdir(), "varve-config-"));
+});
+
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+function configFile(text: string): string {
+  const file = path.join(directory, "config.toml");
+  writeFileSync(file, text);
+  return file;
+}
+
+function failureOf(action: () => unknown): BaseError {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof BaseError) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("loadConfig", () => {
+  it("lets a flag win over a variable, a variable over the file, the file over the default", () => {
+    const config = configFile('root = "/file/root"\nstate = "/file/state"\nlog_level = "debug"\n');
+    const environment = {
+      VARVE_CONFIG: config,
+      VARVE_STATE: "/env/state",
+      VARVE_ROOT: "/env/root",
+    };
+    const loaded = loadConfig({ root: "/flag/root" }, environment);
+    expect(loaded).toMatchObject({
+      root: "/flag/root",
+      state: "/env/state",
+      logLevel: "debug",
+      keepMounts: false,
+      restoreViews: true,
+    });
+  });
+
+  it("puts the socket into the state directory unless told otherwise", () => {
+    expect(loadConfig({ state: "/s" }, {}).socket).toBe("/s/varve.sock");
+    expect(loadConfig({ state: "/s", socket: "/x.sock" }, {}).socket).toBe("/x.sock");
+  });
+
+  it("makes relative paths absolute", () => {
+    expect(loadConfig({ root: "r" }, {}).root).toBe(path.resolve("r"));
+  });
+
+  it("reads booleans and counts from variables", () => {
+    const environment = {
+      VARVE_KEEP_MOUNTS: "yes",
+      VARVE_RESTORE_VIEWS: "0",
+      VARVE_FUSE_WORKERS: "3",
+    };
+    expect(loadConfig({}, environment)).toMatchObject({
+      keepMounts: true,
+      restoreViews: false,
+      fuseWorkers: 3,
+    });
+  });
+
+  it("treats an empty variable as unset", () => {
+    expect(loadConfig({ state: "/s" }, { VARVE_SOCKET: "", VARVE_LOG_LEVEL: "" })).toMatchObject({
+      socket: "/s/varve.sock",
+      logLevel: "info",
+    });
+  });
+
+  it("names an unknown key and the nearest known one", () => {
+    const error = failureOf(() => loadConfig({ config: configFile("keep_mount = true\n") }, {}));
+    expect(error.code).toBe("INVALID_ARGUMENT");
+    expect(error.message).toContain('"keep_mount"');
+    expect(error.message).toContain('"keep_mounts"');
+  });
+
+  it("lists the known keys for a key that is like none", () => {
+    const error = failureOf(() => loadConfig({ config: configFile("zzzzzzzzzzzzzzzz = 1\n") }, {}));
+    expect(error.message).toContain("unpack_workers");
+  });
+
+  it.each([
+    ["a value of the wrong type", 'fuse_workers = "two"\n', "fuse_workers"],
+    ["a count of zero", "unpack_workers = 0\n", "unpack_workers"],
+    ["an unknown log level", 'log_level = "loud"\n', "trace, debug, info"],
+    ["broken TOML", "root = \n", "line 1"],
+  ])("refuses %s and says where", (_, text, expected) => {
+    const error = failureOf(() => loadConfig({ config: configFile(text) }, {}));
+    expect(error.code).toBe("INVALID_ARGUMENT");
+    expect(error.message).toContain(expected);
+    expect(error.message).toContain(directory);
+  });
+
+  it("names the variable of a bad value", () => {
+    const error = failureOf(() => loadConfig({}, { VARVE_FUSE_WORKERS: "many" }));
+    expect(error.message).toContain("VARVE_FUSE_WORKERS");
+  });
+
+  it("misses a file only when it was named", () => {
+    const missing = path.join(directory, "none.toml");
+    expect(failureOf(() => loadConfig({ config: missing }, {})).code).toBe("NOT_FOUND");
+    expect(loadConfig({}, { HOME: directory }).logLevel).toBe("info");
+  });
+});
+
+describe("resolveSocket", () => {
+  it("agrees with the daemon's own configuration", async () => {
+    const config = configFile('state = "/from/file"\n');
+    const cases = [
+      [{}, { VARVE_CONFIG: config }],
+      [{ state: "/flag" }, { VARVE_CONFIG: config }],
+      [{ config }, { VARVE_STATE: "/env" }],
+      [{ state: "/flag" }, {}],
+      [{}, { VARVE_SOCKET: "/env.sock" }],
+      [{ socket: "rel.sock" }, { VARVE_SOCKET: "/env.sock" }],
+    ] as const;
+    for (const [flags, environment] of cases) {
+      expect(await resolveSocket(flags, environment)).toBe(loadConfig(flags, environment).socket);
+    }
+  });
+});
