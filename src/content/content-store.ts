@@ -21,7 +21,7 @@ import {
   UnavailableError,
 } from "../system/errors.js";
 import { type Digest, digestOf, hexOf } from "./digest.js";
-import { Ingest, type IngestOptions } from "./ingest.js";
+import { Ingest, type IngestedBlob, type IngestOptions } from "./ingest.js";
 import { ioError } from "./io-error.js";
 
 /** A resumable ingest that nobody came back for is removed at start after this time. */
@@ -201,7 +201,7 @@ export class ContentStore {
   async writeBlob(
     data: Uint8Array,
     options: IngestOptions & { labels?: Labels } = {},
-  ): Promise<{ digest: Digest; size: number }> {
+  ): Promise<IngestedBlob> {
     const ingest = await this.ingest({ ...options, expected: options.expected ?? digestOf(data) });
     await ingest.write(data);
     return await ingest.commit(options.labels);
@@ -227,6 +227,23 @@ export class ContentStore {
     } catch (error) {
       throw ioError(error, `adopt ${file} as ${digest}`, file);
     }
+  }
+
+  /** Replaces a blob's labels. @throws NotFoundError */
+  setLabels(digest: Digest, labels: Labels): void {
+    this.#database.transaction(() => {
+      this.info(digest);
+      this.#database.blobs.setLabels(digest, labels);
+    });
+  }
+
+  /** Makes a blob a resource of a lease. @returns false when there is no such blob */
+  protect(digest: Digest, lease: string): boolean {
+    return this.#database.transaction(() => {
+      if (!this.has(digest)) return false;
+      this.#database.leases.addResource(lease, { type: "content", id: digest });
+      return true;
+    });
   }
 
   /** Removes row and file. The caller knows that nothing refers to it. @returns false when absent */
@@ -260,7 +277,10 @@ export class ContentStore {
     for (const file of trash) await rm(file, { force: true });
   }
 
-  async #admit(file: string, blob: BlobOptions & { digest: Digest; size: number }): Promise<void> {
+  async #admit(
+    file: string,
+    blob: BlobOptions & { digest: Digest; size: number },
+  ): Promise<boolean> {
     // 1. The file is complete and synced. 2. It gets its name. 3. The name is synced. 4. The row
     // makes it visible. A crash before 4 leaves a file without a row, which `open` removes.
     this.#hold(blob.digest);
@@ -268,11 +288,12 @@ export class ContentStore {
       if (this.#isIntact(blob.digest)) {
         this.#insert(blob);
         await rm(file, { force: true });
-        return;
+        return false;
       }
       await rename(file, this.path(blob.digest));
       await syncPath(this.#blobDir);
       this.#insert(blob);
+      return true;
     } finally {
       this.#release(blob.digest);
     }

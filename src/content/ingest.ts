@@ -22,13 +22,20 @@ export type IngestOptions = {
   readonly lease?: string;
 };
 
+/** A blob that came in; `existed` when the store had it already. */
+export type IngestedBlob = {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly existed: boolean;
+};
+
 /** What an ingest needs of its store. */
 export type IngestHost = {
-  /** Makes a complete, closed and durable file a blob; the file is gone afterwards. */
+  /** Makes a complete, closed and durable file a blob; the file is gone afterwards. False: it was one. */
   admit(
     file: string,
     blob: { digest: Digest; size: number; mediaType?: string; labels?: Labels; lease?: string },
-  ): Promise<void>;
+  ): Promise<boolean>;
   /** Records that an existing blob is wanted (lease, labels untouched). */
   confirm(digest: Digest, size: number, lease: string | undefined): void;
   /** Removes a partial file, if it is still there. */
@@ -113,10 +120,11 @@ export class Ingest {
    * @throws CorruptDataError digest or size differ from what was expected; names both
    * @throws ResourceExhaustedError the disk is full
    */
-  async commit(labels?: Labels): Promise<{ digest: Digest; size: number }> {
+  async commit(labels?: Labels): Promise<IngestedBlob> {
     this.#assertOpen("commit");
     const digest = `sha256:${this.#hash.digest("hex")}` as Digest;
     const size = this.#offset;
+    let existed = true;
     try {
       this.#verify(digest, size);
       const { lease, mediaType } = this.#options;
@@ -125,19 +133,19 @@ export class Ingest {
       } else {
         await this.#handle.sync();
         await this.#handle.close();
-        await this.#host.admit(this.#file, {
+        existed = !(await this.#host.admit(this.#file, {
           digest,
           size,
           ...(mediaType === undefined ? {} : { mediaType }),
           ...(labels === undefined ? {} : { labels }),
           ...(lease === undefined ? {} : { lease }),
-        });
+        }));
       }
     } catch (error) {
       throw await this.#fail(error, "commit");
     }
     this.#end();
-    return { digest, size };
+    return { digest, size, existed };
   }
 
   /** Gives up and removes what was written. Idempotent; does nothing after a commit. */

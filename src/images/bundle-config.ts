@@ -1,12 +1,114 @@
-import type { ImageConfig } from "./manifest.js";
+/**
+ * The OCI runtime configuration (config.json) of a container made from an image.
+ *
+ * @see OCI image-spec conversion.md; runtime-spec config.md, config-linux.md
+ */
 
-/** SKELETON. Returns the OCI runtime-spec config.json as an object. */
-export declare function bundleConfig(o: {
-  config: ImageConfig;
+import {
+  DEFAULT_CAPABILITIES,
+  DEFAULT_MOUNTS,
+  DEFAULT_PATH,
+  MASKED_PATHS,
+  READ_ONLY_PATHS,
+} from "./bundle-defaults.js";
+import { type ContainerUser, type ReadRootFile, resolveUser } from "./container-user.js";
+import type { ContainerConfig, ImageConfig, JsonObject } from "./manifest.js";
+
+/** What the bundle is for. */
+export type BundleOptions = {
+  readonly config: ImageConfig;
   /** Absolute path of the mounted view. */
-  rootPath: string;
-  readOnly: boolean;
-  hostname: string;
-  /** Reads a file of the view's root, e.g. "/etc/passwd"; undefined when absent. */
-  readFile(path: string): Promise<Buffer | undefined>;
-}): Promise<Record<string, unknown>>;
+  readonly rootPath: string;
+  readonly readOnly: boolean;
+  readonly hostname: string;
+  /** Reads a file of the view, e.g. "/etc/passwd"; undefined when it is absent. */
+  readonly readFile: ReadRootFile;
+};
+
+/** Resource limits as docker gives them to containers. */
+const OPEN_FILES = 1024 * 1024;
+
+/**
+ * Makes the config.json of a container that runs the image's command as its user, in namespaces of
+ * its own (its network has only a loopback device), with docker's capabilities and masked paths.
+ *
+ * @throws FailedPreconditionError the image's user or group is not in the view's /etc/passwd, /etc/group
+ * @throws CorruptDataError a malformed user
+ */
+export async function bundleConfig(options: BundleOptions): Promise<JsonObject> {
+  const { config, rootPath, readOnly, hostname } = options;
+  const settings = config.config;
+  const user = await resolveUser(settings.User ?? "", options.readFile);
+  return {
+    ociVersion: "1.0.2",
+    process: {
+      terminal: false,
+      user: {
+        uid: user.uid,
+        gid: user.gid,
+        ...(user.additionalGids.length === 0 ? {} : { additionalGids: user.additionalGids }),
+      },
+      args: argumentsOf(settings),
+      env: environmentOf(settings, user),
+      cwd: workingDirectoryOf(settings),
+      capabilities: capabilitiesOf(user),
+      rlimits: [{ type: "RLIMIT_NOFILE", hard: OPEN_FILES, soft: 1024 }],
+      noNewPrivileges: false,
+    },
+    root: { path: rootPath, readonly: readOnly },
+    hostname,
+    mounts: DEFAULT_MOUNTS,
+    annotations: annotationsOf(config),
+    linux: {
+      resources: { devices: [{ allow: false, access: "rwm" }] },
+      namespaces: ["pid", "network", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type })),
+      maskedPaths: MASKED_PATHS,
+      readonlyPaths: READ_ONLY_PATHS,
+    },
+  };
+}
+
+function argumentsOf(settings: ContainerConfig): readonly string[] {
+  const args = [...(settings.Entrypoint ?? []), ...(settings.Cmd ?? [])];
+  // A bundle must say something; the user will edit it when the image has no command.
+  return args.length === 0 ? ["/bin/sh"] : args;
+}
+
+function environmentOf(settings: ContainerConfig, user: ContainerUser): string[] {
+  const env = [...(settings.Env ?? [])];
+  const has = (name: string) => env.some((entry) => entry.startsWith(`${name}=`));
+  if (!has("PATH")) env.unshift(`PATH=${DEFAULT_PATH}`);
+  if (!has("HOME")) env.push(`HOME=${user.home}`);
+  return env;
+}
+
+function workingDirectoryOf(settings: ContainerConfig): string {
+  const directory = settings.WorkingDir ?? "";
+  return directory.startsWith("/") ? directory : `/${directory}`;
+}
+
+/** As docker: a user other than root may gain capabilities only through files that carry them. */
+function capabilitiesOf(user: ContainerUser): JsonObject {
+  const bounding = DEFAULT_CAPABILITIES;
+  const own = user.uid === 0 ? bounding : [];
+  return { bounding, effective: own, permitted: own, inheritable: [], ambient: [] };
+}
+
+/** @see OCI image-spec conversion.md, "Annotation Fields" */
+function annotationsOf(config: ImageConfig): JsonObject {
+  const prefix = "org.opencontainers.image.";
+  const ports = Object.keys(config.config.ExposedPorts ?? {});
+  const fields: Record<string, string | undefined> = {
+    os: config.os,
+    architecture: config.architecture,
+    variant: config.variant,
+    author: config.author,
+    created: config.created,
+    stopSignal: config.config.StopSignal,
+    exposedPorts: ports.length === 0 ? undefined : ports.join(","),
+  };
+  const implicit = Object.entries(fields)
+    .filter(([, value]) => value !== undefined && value !== "")
+    .map(([name, value]) => [prefix + name, value]);
+  return { ...Object.fromEntries(implicit), ...config.config.Labels };
+}

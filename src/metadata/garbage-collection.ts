@@ -10,7 +10,7 @@
 
 import type { Database } from "./database.js";
 import { type Digest, isDigest } from "./digest.js";
-import { GC_ROOT_LABEL, type Labels } from "./labels.js";
+import { GC_ROOT_LABEL, GC_SHALLOW_LABEL, type Labels } from "./labels.js";
 
 /** What a blob refers to, by its content. */
 export type BlobReferences = {
@@ -100,7 +100,7 @@ class Mark {
   run(): void {
     for (let digest = this.#queue.pop(); digest !== undefined; digest = this.#queue.pop()) {
       const row = this.#database.blobs.get(digest);
-      if (row === undefined) continue;
+      if (row === undefined || row.labels[GC_SHALLOW_LABEL] !== undefined) continue;
       this.#labels(row.labels);
       const edges = this.#query.references(digest);
       for (const blob of edges.blobs) this.#blob(blob);

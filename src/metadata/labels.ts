@@ -11,6 +11,12 @@ export const MAX_LABEL_BYTES = 4096;
 /** A record whose label of this name is not empty is a root of garbage collection. */
 export const GC_ROOT_LABEL = "containerd.io/gc.root";
 
+/**
+ * A manifest with this label is kept by an index, but keeps nothing itself: it is one of the
+ * platforms that were not wanted.
+ */
+export const GC_SHALLOW_LABEL = "varve.gc.shallow";
+
 /** Encodes labels for a table, keys sorted so that equal maps are equal text. */
 export function encodeLabels(labels: Labels | undefined, owner: string): string {
   if (labels === undefined) return "{}";
