@@ -25,7 +25,10 @@ const FINISHED = new Set(["done", "exists"]);
 // Long enough for every action of the protocol, so that bars stand in one column.
 const ACTION_WIDTH = 10;
 const MAX_BAR = 40;
-const MIN_BAR = 10;
+const MIN_BAR = 12;
+// "12.3MB / 45.6MB" and "45.2MB/s": sizes have at most six characters.
+const BYTES_WIDTH = 15;
+const RATE_WIDTH = 8;
 // A rate over less time than this is noise.
 const MIN_RATE_MS = 300;
 
@@ -96,17 +99,14 @@ function taskLine(task: ProgressTask, idWidth: number, width: number, nowMs: num
   const bytes = bytesText(task);
   const rate = rateText(task, nowMs);
   const room = width - displayWidth(head);
-  if (task.total <= 0) {
-    return firstFitting(head, [[bytes, rate], [bytes]], room);
+  // The same bar on every line: its length depends on the terminal, not on the figures beside it.
+  const roomyBar = room - 2 - (2 + BYTES_WIDTH) - (2 + RATE_WIDTH);
+  const tightBar = room - 2 - (2 + BYTES_WIDTH);
+  if (task.total <= 0) return firstFitting(head, [[bytes, rate], [bytes]], room);
+  if (roomyBar >= MIN_BAR) {
+    return firstFitting(head, [[bar(task, roomyBar), bytes.padEnd(BYTES_WIDTH), rate]], room);
   }
-  // Two blanks before each of bar, bytes and rate; the rate goes first when there is no room.
-  const withRate = room - 2 - (bytes.length + 2) - (rate.length === 0 ? 0 : rate.length + 2);
-  if (withRate >= MIN_BAR + 2) {
-    return firstFitting(head, [[bar(task, withRate), bytes, rate]], room);
-  }
-  const withoutRate = room - 2 - (bytes.length + 2);
-  if (withoutRate >= MIN_BAR + 2)
-    return firstFitting(head, [[bar(task, withoutRate), bytes]], room);
+  if (tightBar >= MIN_BAR) return firstFitting(head, [[bar(task, tightBar), bytes]], room);
   return firstFitting(head, [[bytes], [percent(task)]], room);
 }
 
@@ -145,9 +145,9 @@ function rateText(task: ProgressTask, nowMs: number): string {
   return elapsed < MIN_RATE_MS || bytes <= 0 ? "" : humanRate((bytes * 1000) / elapsed);
 }
 
-/** "[=====>    ]", at most `room` wide. */
+/** "[=====>    ]", `room` wide but no wider than is pleasant. */
 function bar(task: ProgressTask, room: number): string {
-  const cells = Math.min(MAX_BAR, room - 2);
+  const cells = Math.min(MAX_BAR, room) - 2;
   const filled = Math.floor(fraction(task) * cells);
   const head = filled < cells ? ">" : "";
   return `[${"=".repeat(filled)}${head}${" ".repeat(cells - filled - head.length)}]`;
