@@ -158,7 +158,12 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
 ];
 
-/** The entry of a command by its name or alias. */
-export function findCommand(name: string): CommandEntry | undefined {
-  return COMMANDS.find((entry) => entry.name === name || entry.aliases?.includes(name));
+/** Loads a command's definition from its file into `command`. */
+export async function defineCommand(
+  name: string,
+  command: VarveCommand,
+  cli: CliContext,
+): Promise<void> {
+  const entry = COMMANDS.find((candidate) => candidate.name === name);
+  (await entry?.load())?.define(command, cli);
 }

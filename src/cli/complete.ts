@@ -6,9 +6,10 @@
 
 import type { Argument, Option } from "commander";
 import type { VarveCommand } from "./command.js";
+import { defineCommand } from "./command-table.js";
 import type { CliContext, CliIo, GlobalOptions } from "./context.js";
 import { familiarName } from "./image-names.js";
-import { buildProgram, defineCommand } from "./program.js";
+import { buildProgram } from "./program.js";
 
 interface Candidate {
   readonly value: string;
@@ -109,7 +110,7 @@ async function enter(
   next: VarveCommand,
   cli: CliContext,
 ): Promise<VarveCommand> {
-  if (parent === program) await defineCommand(next, cli);
+  if (parent === program) await cli.defineCommand(next.name(), next);
   else if (parent.name() === "image") {
     const { defineNested } = await import("./commands/image.js");
     await defineNested(next, cli);
@@ -224,11 +225,12 @@ async function views(cli: CliContext): Promise<Candidate[]> {
 /** A context whose connections never start a daemon and that prints nothing. */
 function completionContext(io: CliIo, given: Readonly<Record<string, string>>): CliContext {
   const globals = (): GlobalOptions => ({ ...given, autostart: false });
-  return {
+  const cli: CliContext = {
     ...io,
     // The getter of standard input would open it.
     stdin: io.stdout as never,
     globals,
+    defineCommand: (name, command) => defineCommand(name, command, cli),
     connect: async () => {
       const { connectIfRunning, notRunning } = await import("./connection.js");
       const { client, socket } = await connectIfRunning(globals(), io.env);
@@ -238,4 +240,5 @@ function completionContext(io: CliIo, given: Readonly<Record<string, string>>): 
     print: () => undefined,
     warn: () => undefined,
   };
+  return cli;
 }

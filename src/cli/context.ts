@@ -2,6 +2,7 @@
 
 import type { Writable } from "node:stream";
 import type { VarveClient } from "../client/client.js";
+import type { VarveCommand } from "./command.js";
 
 /** A stream that text is written to, and what is known of the terminal behind it. */
 export type OutputStream = Writable & {
@@ -44,6 +45,8 @@ export interface CliContext extends CliIo {
    * @throws UnavailableError no daemon runs, and none could be or may be started
    */
   connect(): Promise<VarveClient>;
+  /** Loads the definition of the command of that name into `command`, which may have another name. */
+  defineCommand(name: string, command: VarveCommand): Promise<void>;
   /** Writes one line to standard output. */
   print(line: string): void;
   /** Writes one line to standard error. */

@@ -6,6 +6,7 @@
 import { CommanderError } from "commander";
 import type { VarveClient } from "../client/client.js";
 import { BaseError } from "../system/errors.js";
+import { defineCommand } from "./command-table.js";
 import { type CliContext, type CliIo, type GlobalOptions, wantsColor } from "./context.js";
 import { ReportedFailure } from "./each.js";
 import { buildProgram } from "./program.js";
@@ -59,9 +60,10 @@ function contextOf(
     connections.push(client);
     return client;
   };
-  return {
+  const cli: CliContext = {
     ...io,
     globals: () => running.globals,
+    defineCommand: (name, command) => defineCommand(name, command, cli),
     connect: () => {
       connected ??= connect();
       return connected;
@@ -73,6 +75,7 @@ function contextOf(
       io.stderr.write(`${line}\n`);
     },
   };
+  return cli;
 }
 
 /** Writes what went wrong to standard error and picks the exit code. */

@@ -2,7 +2,7 @@
 
 import { CommanderError } from "commander";
 import { HELP_CONFIGURATION, VarveCommand } from "./command.js";
-import { COMMANDS, findCommand } from "./command-table.js";
+import { COMMANDS } from "./command-table.js";
 import type { CliContext } from "./context.js";
 import { packageVersion } from "./installation.js";
 
@@ -68,18 +68,12 @@ export function buildProgram(cli: CliContext, onCommand: (name: string) => void)
   program.addHelpText("after", AFTER_HELP);
   program.hook("preSubcommand", async (_root, command) => {
     onCommand(command.name());
-    await defineCommand(command as VarveCommand, cli);
+    await cli.defineCommand(command.name(), command as VarveCommand);
     command.hook("preSubcommand", (_parent, nested) =>
       onCommand(`${command.name()} ${nested.name()}`),
     );
   });
   return program;
-}
-
-/** Loads a command's definition from its file into `command`. */
-export async function defineCommand(command: VarveCommand, cli: CliContext): Promise<void> {
-  const module = await findCommand(command.name())?.load();
-  module?.define(command, cli);
 }
 
 function addGlobalOptions(program: VarveCommand): void {

@@ -18,6 +18,14 @@ interface DaemonFlags {
   readonly unpackWorkers?: number;
 }
 
+/** What dist/daemon/main.js exports; found by its path, since no bundle may hold it. */
+interface DaemonModule {
+  /** Runs until it is stopped; returns the exit code. */
+  runDaemon(
+    flags: Partial<Record<keyof GlobalOptions | keyof DaemonFlags, unknown>>,
+  ): Promise<number>;
+}
+
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
 /** Adds arguments, options and the action. */
@@ -61,7 +69,7 @@ function countOf(text: string): number {
 /** The daemon takes over this process: its signals, its output and its exit code. */
 async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<never> {
   const entry = pathToFileURL(daemonEntry()).href;
-  const daemon = (await import(entry)) as typeof import("../../daemon/main.js");
+  const daemon = (await import(entry)) as DaemonModule;
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;

@@ -18,14 +18,13 @@ export function define(command: VarveCommand, cli: CliContext): void {
 
 async function showHelp(help: VarveCommand, words: string[], cli: CliContext): Promise<void> {
   let command = help.parent as VarveCommand;
-  const { defineCommand } = await import("../program.js");
   for (const [depth, word] of words.entries()) {
     const next = command.commands.find(
       (candidate) => candidate.name() === word || candidate.aliases().includes(word),
     );
     if (next === undefined) throw new UsageError(`help: no command "${words.join(" ")}"`);
     command = next as VarveCommand;
-    if (depth === 0 && command !== help) await defineCommand(command, cli);
+    if (depth === 0 && command !== help) await cli.defineCommand(command.name(), command);
     if (depth === 1 && words[0] === "image") {
       const { defineNested } = await import("./image.js");
       await defineNested(command, cli);

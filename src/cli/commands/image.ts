@@ -1,10 +1,9 @@
 /** `varve image`: docker's longer names of the image commands. */
 
 import type { VarveCommand } from "../command.js";
-import { findCommand } from "../command-table.js";
 import type { CliContext } from "../context.js";
 
-// Docker's name after "image", and the command that it is.
+// Docker's name after "image", the command that it is, and another name for it.
 const NAMES: readonly (readonly [name: string, command: string, alias?: string])[] = [
   ["ls", "images", "list"],
   ["load", "load"],
@@ -20,10 +19,8 @@ const NAMES: readonly (readonly [name: string, command: string, alias?: string])
 export function define(command: VarveCommand, cli: CliContext): void {
   command.usage("COMMAND").helpCommand(false);
   for (const [name, target, alias] of NAMES) {
-    const entry = findCommand(target);
-    if (entry === undefined) continue;
-    const nested = command.command(name).summary(`Same as "varve ${target}"`);
-    nested.description(`${entry.summary}.`);
+    const summary = `Same as "varve ${target}"`;
+    const nested = command.command(name).summary(summary).description(`${summary}.`);
     if (alias !== undefined) nested.alias(alias);
   }
   command.hook("preSubcommand", (_parent, nested) => defineNested(nested as VarveCommand, cli));
@@ -36,6 +33,5 @@ export function define(command: VarveCommand, cli: CliContext): void {
 /** Loads the definition of one of the commands into it. */
 export async function defineNested(nested: VarveCommand, cli: CliContext): Promise<void> {
   const target = NAMES.find(([name]) => name === nested.name())?.[1] ?? "";
-  const module = await findCommand(target)?.load();
-  module?.define(nested, cli);
+  await cli.defineCommand(target, nested);
 }
