@@ -197,6 +197,9 @@ function isAllowOtherPermitted(): boolean {
 
 function helperError(target: string, text: string): Error {
   const message = `mount ${target}: ${text}`;
+  if (/open \/dev\/fuse: Permission denied/.test(text)) {
+    return new PermissionDeniedError(`${message}; let users open it with: chmod 666 /dev/fuse`);
+  }
   if (/not permitted|[Pp]ermission denied|no write access/.test(text)) {
     return new PermissionDeniedError(message);
   }

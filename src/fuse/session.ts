@@ -14,7 +14,7 @@ import { open as openFile } from "node:fs/promises";
 import { sep } from "node:path";
 import { fuse, sys } from "../system/addon.js";
 import { type ByteString, toBytes } from "../system/bytes.js";
-import { MNT_FORCE, UMOUNT_NOFOLLOW } from "../system/constants.js";
+import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from "../system/constants.js";
 import {
   EAGAIN,
   ECONNABORTED,
@@ -67,6 +67,8 @@ const READ_AHEAD_KIB = 1024;
 const END_GRACE_MS = 1000;
 /** How long a forced unmount waits for what is dirty in mappings to be written back. */
 const FLUSH_GRACE_MS = 5000;
+/** From here down the kernel refuses a reply's error code, as those never reach programs; the caller would hang. */
+const LOWEST_ERROR = -512;
 /** Distinct messages logged by one session; a bug in a handler must not fill the log. */
 const LOG_LIMIT = 100;
 
@@ -135,8 +137,13 @@ export class FuseSession implements Exchange {
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
+    const started = channel.start(() => this.#drain());
+    if (started < 0) {
+      channel.close();
+      sys.umount2(toBytes(options.target), MNT_DETACH | UMOUNT_NOFOLLOW);
+      throw syscallError(started, "epoll_ctl", "/dev/fuse");
+    }
     serving.add(this);
-    channel.start(() => this.#drain());
   }
 
   /**
@@ -304,8 +311,11 @@ export class FuseSession implements Exchange {
   #reply(uniqueLow: number, uniqueHigh: number, outcome: number): number {
     const { reply } = this.work;
     const body = Math.max(outcome, 0);
-    // The kernel refuses codes it does not send to programs (-512 and below): the caller would hang.
-    const error = outcome >= 0 ? 0 : outcome > -512 ? outcome : -EIO;
+    let error = Math.min(outcome, 0);
+    if (error <= LOWEST_ERROR) {
+      this.#warn(`a handler answered ${error}, which is no error number`);
+      error = -EIO;
+    }
     reply.header(uniqueLow, uniqueHigh, body, error);
     return this.#channel.send(reply.buffer, OUT_HEADER_BYTES + body, undefined, 0, 0);
   }

@@ -103,7 +103,8 @@ export class MemoryFileSystem implements FileSystem {
   };
 
   constructor() {
-    const root = this.#make(S_IFDIR | 0o755, { uid: 0, gid: 0, pid: 0 }, 1);
+    const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: 0 };
+    const root = this.#make(S_IFDIR | 0o755, owner, 1);
     root.attributes.nlink = 2;
     root.lookups = 1;
   }

@@ -1,7 +1,7 @@
 /** Starts memory servers for tests, and cleans up after them whatever happened. */
 
 import { type ChildProcess, execFileSync, fork } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildSync } from "esbuild";
@@ -39,10 +39,11 @@ export class MemoryServer {
   }
 
   /** Serves `count` memory file systems from one thread of a new process. */
-  static async start(count = 1, command: string[] = []): Promise<MemoryServer> {
+  static async start(count = 1, user: { uid?: number; gid?: number } = {}): Promise<MemoryServer> {
     const directory = mkdtempSync(join(tmpdir(), "varve-fuse-"));
     // Other users shall reach the mounts.
     chmodSync(directory, 0o755);
+    chownSync(directory, user.uid ?? 0, user.gid ?? 0);
     const targets = Array.from({ length: count }, (_, i) => join(directory, `mount-${i}`));
     for (const target of targets) mkdirSync(target);
     const script = join(directory, "server.mjs");
@@ -57,7 +58,7 @@ export class MemoryServer {
     const addon = join(ROOT, "native/build/Release/varve_native.node");
     const child = fork(script, targets, {
       env: { ...process.env, VARVE_NATIVE_ADDON: process.env.VARVE_NATIVE_ADDON ?? addon },
-      execArgv: command,
+      ...user,
     });
     const server = new MemoryServer(directory, targets, child);
     await new Promise<void>((resolve, reject) => {

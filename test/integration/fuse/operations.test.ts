@@ -56,6 +56,22 @@ function errorCode(action: () => unknown): string | undefined {
   return undefined;
 }
 
+/**
+ * Expects `look`, when repeated, to cost no more than `atMost` of each of these requests. Tries until
+ * it does: other tests on this machine may be dropping the kernel's caches.
+ */
+async function asksNobody(look: () => void, requests: string[], atMost = 0): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    look();
+    const before = (await server.report()).calls;
+    look();
+    const after = (await server.report()).calls;
+    const added = requests.map((name) => (after[name] ?? 0) - (before[name] ?? 0));
+    if (added.every((count) => count <= atMost)) return;
+    if (attempt === 100) expect(added).toEqual(requests.map(() => 0));
+  }
+}
+
 test("a file is created, written, read, appended and removed", () => {
   const file = server.path("plain");
   writeFileSync(file, "hello", { mode: 0o640 });
@@ -97,16 +113,10 @@ test("reads past the end and of odd sizes give what is there", () => {
   rmSync(file);
 });
 
-test("no open and no release reaches the file system", async () => {
+test("no open and no release reaches the file system, and what was read stays cached", async () => {
   const file = server.path("unopened");
   writeFileSync(file, "x");
-  readFileSync(file);
-  const before = (await server.report()).calls;
-  for (let i = 0; i < 10; i++) readFileSync(file);
-  const after = (await server.report()).calls;
-  // The reads came from the page cache, and nobody was asked to open it.
-  expect(after.read).toBe(before.read);
-  expect(after.lookup).toBe(before.lookup);
+  await asksNobody(() => readFileSync(file), ["read", "lookup"]);
 });
 
 test("names of 255 bytes and names that are not UTF-8 work", () => {
@@ -374,22 +384,24 @@ test("fsync and fdatasync reach the file system", async () => {
 
 test("absence is cached: a second look at a missing name asks nobody", async () => {
   const missing = server.path("missing");
-  expect(errorCode(() => statSync(missing))).toBe("ENOENT");
-  const before = (await server.report()).calls.lookup;
-  for (let i = 0; i < 10; i++) expect(errorCode(() => statSync(missing))).toBe("ENOENT");
-  expect((await server.report()).calls.lookup).toBe(before);
+  await asksNobody(() => expect(errorCode(() => statSync(missing))).toBe("ENOENT"), ["lookup"]);
 });
 
-test("a listing brings the attributes along: stat after readdir asks nobody", async () => {
+test("attributes are cached: a second look at a file asks nobody", async () => {
+  const file = server.path("looked-at");
+  writeFileSync(file, "");
+  await asksNobody(() => statSync(file), ["lookup", "getattr"]);
+});
+
+test("a listing brings the attributes along: no lookup, no getattr for each name", async () => {
   mkdirSync(server.path("warm"));
   for (let i = 0; i < 50; i++) writeFileSync(server.path("warm", `${i}`), "");
-  execFileSync("sh", ["-c", "echo 2 > /proc/sys/vm/drop_caches"]);
-  const names = readdirSync(server.path("warm"));
-  const before = (await server.report()).calls;
-  for (const name of names) statSync(server.path("warm", name));
-  const after = (await server.report()).calls;
-  expect(after.lookup).toBe(before.lookup);
-  expect(after.getattr).toBe(before.getattr);
+  const look = () => {
+    execFileSync("sh", ["-c", "echo 2 > /proc/sys/vm/drop_caches"]);
+    for (const name of readdirSync(server.path("warm"))) statSync(server.path("warm", name));
+  };
+  // The way to the directory itself is looked up.
+  await asksNobody(look, ["lookup", "getattr"], 5);
 });
 
 test("opening a directory read-only gives a descriptor that lists", () => {
