@@ -1,0 +1,139 @@
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { FUSE_INIT_EXT } from "../../../src/fuse/constants.js";
+import { ReplyBuffer } from "../../../src/fuse/reply.js";
+import { REQUEST_BUFFER_BYTES, RequestBuffer } from "../../../src/fuse/request.js";
+import { fuse } from "../../../src/system/addon.js";
+import { toBytes } from "../../../src/system/bytes.js";
+import { MNT_DETACH } from "../../../src/system/constants.js";
+import { EAGAIN, EBADF, EINVAL, ENODEV, ENOENT } from "../../../src/system/errno.js";
+import type { FuseChannel } from "../../../src/system/native.js";
+
+/** 7.40: the kernel reads and writes backing files itself. */
+const FUSE_PASSTHROUGH_FLAGS2 = 1 << 5;
+
+let directory: string;
+let channel: FuseChannel;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "varve-channel-"));
+  const result = fuse.mountDirect(toBytes(directory), toBytes("channel"), 0, toBytes(""));
+  if (typeof result === "number") throw new Error(`mount: ${result}`);
+  channel = result;
+});
+
+afterEach(async () => {
+  await fuse.umountAsync(toBytes(directory), MNT_DETACH);
+  channel.close();
+  rmSync(directory, { recursive: true });
+});
+
+/** Answers INIT by hand, with passthrough. */
+function initialise(): void {
+  const request = new RequestBuffer();
+  request.begin(channel.receive(request.buffer));
+  const reply = new ReplyBuffer();
+  const length = reply.init({
+    minor: 45,
+    maxReadahead: 131_072,
+    flags: FUSE_INIT_EXT,
+    flags2: FUSE_PASSTHROUGH_FLAGS2,
+    maxBackground: 12,
+    congestionThreshold: 9,
+    maxWrite: 1 << 20,
+    timeGranularityNs: 1,
+    maxPages: 256,
+  });
+  // max_stack_depth, which sessions do not ask for.
+  reply.buffer.writeUInt32LE(1, 16 + 36);
+  reply.header(request.uniqueLow, request.uniqueHigh, length, 0);
+  expect(channel.send(reply.buffer, 16 + length, undefined, 0, 0)).toBe(16 + length);
+}
+
+test("a channel tells that nothing waits, and that it was unmounted", async () => {
+  initialise();
+  const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);
+  expect(channel.receive(buffer)).toBe(-EAGAIN);
+  expect(await fuse.umountAsync(toBytes(directory), 0)).toBe(0);
+  expect(channel.receive(buffer)).toBe(-ENODEV);
+  expect(await fuse.umountAsync(toBytes(directory), 0)).toBe(-EINVAL);
+});
+
+test("a reply goes out in two parts without being joined", () => {
+  const request = new RequestBuffer();
+  request.begin(channel.receive(request.buffer));
+  const reply = new ReplyBuffer();
+  reply.header(request.uniqueLow, request.uniqueHigh, 64, 0);
+  const body = Buffer.alloc(100);
+  body.writeUInt32LE(7, 20);
+  body.writeUInt32LE(45, 24);
+  expect(channel.send(reply.buffer, 16, body, 20, 64)).toBe(80);
+});
+
+test("a reply to nobody is refused", () => {
+  initialise();
+  const reply = new ReplyBuffer();
+  reply.header(12_346, 0, 0, 0);
+  expect(channel.send(reply.buffer, 16, undefined, 0, 0)).toBe(-ENOENT);
+});
+
+test("backing files are registered and released", () => {
+  initialise();
+  const path = `${directory}-backing`;
+  writeFileSync(path, "backing");
+  const fd = openSync(path, "r");
+  try {
+    const id = channel.backingOpen(fd);
+    expect(id).toBeGreaterThan(0);
+    expect(channel.backingClose(id)).toBe(0);
+    expect(channel.backingClose(id)).toBe(-ENOENT);
+    expect(channel.backingOpen(-1)).toBe(-EBADF);
+  } finally {
+    closeSync(fd);
+    rmSync(path);
+  }
+});
+
+test("a clone is a second way into the same connection", async () => {
+  initialise();
+  const clone = channel.clone();
+  if (typeof clone === "number") throw new Error(`clone: ${clone}`);
+  expect(clone.fd).not.toBe(channel.fd);
+  const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);
+  expect(clone.receive(buffer)).toBe(-EAGAIN);
+  await fuse.umountAsync(toBytes(directory), 0);
+  expect(clone.receive(buffer)).toBe(-ENODEV);
+  clone.close();
+});
+
+test("a closed channel refuses everything, and may be closed again", () => {
+  channel.close();
+  channel.close();
+  channel.stop();
+  expect(channel.fd).toBe(-1);
+  expect(channel.receive(Buffer.alloc(10))).toBe(-EBADF);
+  expect(channel.send(Buffer.alloc(16), 16, undefined, 0, 0)).toBe(-EBADF);
+  expect(channel.start(() => {})).toBeLessThan(0);
+});
+
+test("a started channel calls back for what waits, and stops when told, even from the callback", async () => {
+  let calls = 0;
+  await new Promise<void>((resolve) => {
+    // INIT waits all the while, so only stop() ends the calls.
+    channel.start(() => {
+      if (++calls < 3) return;
+      channel.stop();
+      resolve();
+    });
+  });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(calls).toBe(3);
+  await new Promise<void>((resolve) => {
+    channel.start(() => {
+      channel.close();
+      resolve();
+    });
+  });
+});
