@@ -7,20 +7,14 @@
  * gzip goes through igzip or unpigz where they are installed (another core, and several times as
  * fast), else node:zlib; the environment variables that switch these off are containerd's. zstd
  * needs the `zstd` program: node:zlib's own (Node 22 and later) silently stops after the first
- * frame. All of them read multi-member input to its end, and report truncation and checksum errors;
- * garbage after the last gzip member is ignored, as gzip itself does (digest and diff ID still hold).
+ * frame. All of them read multi-member input to its end, ignore zeros after it, and report truncation
+ * and checksum errors. Other garbage after the last gzip member is ignored by the programs (as gzip
+ * does) and an error for node:zlib (as for Go), so no sane tool writes any.
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import {
-  accessSync,
-  closeSync,
-  constants,
-  createReadStream,
-  fstatSync,
-  openSync,
-  readSync,
-} from "node:fs";
+import { accessSync, constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { pipeline, type Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
@@ -43,6 +37,8 @@ const READ_CHUNK = 1024 * 1024;
 /** Below this, starting a process costs more than it saves. */
 const CHILD_MIN_BYTES = 512 * 1024;
 const STDERR_LIMIT = 4096;
+/** Windows of up to 2 GiB: what --ultra --long=31 made must be readable. */
+const ZSTD_ARGUMENTS = ["-q", "-d", "-c", "--long=31"] as const;
 /** How often progress is reported, in bytes of output. */
 const PROGRESS_STEP = 1024 * 1024;
 
@@ -100,10 +96,10 @@ export interface DecompressOptions {
  */
 export async function* openDecompressed(options: DecompressOptions): AsyncGenerator<Buffer> {
   compressionOf(options.mediaType);
-  const fd = openSync(options.blobPath, "r");
+  const blob = await open(options.blobPath, "r");
   let stream: DecompressedStream | undefined;
   try {
-    stream = startStream(fd, options);
+    stream = await startStream(blob, options);
     let total = 0;
     let reported = 0;
     for await (const chunk of stream.chunks) {
@@ -116,12 +112,13 @@ export async function* openDecompressed(options: DecompressOptions): AsyncGenera
       yield chunk;
     }
     await stream.completed();
-    options.onProgress?.(fstatSync(fd).size);
+    options.onProgress?.((await blob.stat()).size);
   } catch (error) {
     throw translate(error, options);
   } finally {
     stream?.stop();
-    closeSync(fd);
+    // Waits for a read that is still under way.
+    await blob.close();
   }
 }
 
@@ -139,7 +136,7 @@ function translate(error: unknown, options: DecompressOptions): unknown {
 }
 
 interface DecompressedStream {
-  readonly chunks: Readable;
+  readonly chunks: AsyncIterable<Buffer>;
   /** Resolves when the source ended well. */
   completed(): Promise<void>;
   /** Blob bytes read so far. */
@@ -147,44 +144,73 @@ interface DecompressedStream {
   stop(): void;
 }
 
-function startStream(fd: number, options: DecompressOptions): DecompressedStream {
-  const head = Buffer.alloc(6);
-  const compression = detectCompression(head.subarray(0, readSync(fd, head, 0, 6, 0)));
-  if (compression === "none") return fileStream(fd, undefined);
-  if (compression === "zstd")
-    return childStream(fd, requireZstd(), ["-q", "-d", "-c", "--long=31"], options);
-  const program = fstatSync(fd).size < CHILD_MIN_BYTES ? undefined : gunzipProgram();
-  if (program === undefined) return fileStream(fd, createGunzip({ chunkSize: ZLIB_CHUNK }));
-  return childStream(fd, program, ["-d", "-c"], options);
+async function startStream(
+  blob: FileHandle,
+  options: DecompressOptions,
+): Promise<DecompressedStream> {
+  const { bytesRead, buffer } = await blob.read(Buffer.alloc(6), 0, 6, 0);
+  const compression = detectCompression(buffer.subarray(0, bytesRead));
+  if (compression === "none") return plainStream(blob);
+  if (compression === "zstd") return childStream(blob, requireZstd(), ZSTD_ARGUMENTS, options);
+  const { size } = await blob.stat();
+  const program = size < CHILD_MIN_BYTES ? undefined : gunzipProgram();
+  if (program === undefined) return gunzipStream(blob);
+  return childStream(blob, program, ["-d", "-c"], options);
 }
 
-function fileStream(
-  fd: number,
-  transform: ReturnType<typeof createGunzip> | undefined,
-): DecompressedStream {
-  const highWaterMark = transform === undefined ? READ_CHUNK : ZLIB_CHUNK;
-  const source = createReadStream("", { fd, autoClose: false, start: 0, highWaterMark });
-  // The consumer sees errors by itself; pipeline only carries them (and destruction) across.
-  const chunks = transform === undefined ? source : pipeline(source, transform, () => {});
+/** Reads ahead of nobody: one read per chunk asked for. Not a stream, whose destroy closes our file. */
+class BlobReader {
+  position = 0;
+  readonly #blob: FileHandle;
+  readonly #chunkSize: number;
+
+  constructor(blob: FileHandle, chunkSize: number) {
+    this.#blob = blob;
+    this.#chunkSize = chunkSize;
+  }
+
+  async *chunks(): AsyncGenerator<Buffer> {
+    for (;;) {
+      const chunk = Buffer.allocUnsafe(this.#chunkSize);
+      const { bytesRead } = await this.#blob.read(chunk, 0, chunk.length, this.position);
+      if (bytesRead === 0) return;
+      this.position += bytesRead;
+      yield chunk.subarray(0, bytesRead);
+    }
+  }
+}
+
+function plainStream(blob: FileHandle): DecompressedStream {
+  const reader = new BlobReader(blob, READ_CHUNK);
   return {
-    chunks: chunks as Readable,
+    chunks: reader.chunks(),
     completed: async () => {},
-    consumed: () => source.bytesRead,
-    stop: () => {
-      source.destroy();
-      chunks.destroy();
-    },
+    consumed: () => reader.position,
+    stop: () => {},
+  };
+}
+
+function gunzipStream(blob: FileHandle): DecompressedStream {
+  const reader = new BlobReader(blob, ZLIB_CHUNK);
+  const gunzip = createGunzip({ chunkSize: ZLIB_CHUNK });
+  // The consumer sees errors by itself; pipeline only carries them (and destruction) across.
+  pipeline(reader.chunks(), gunzip, () => {});
+  return {
+    chunks: gunzip,
+    completed: async () => {},
+    consumed: () => reader.position,
+    stop: () => gunzip.destroy(),
   };
 }
 
 /** Runs a program that decompresses its standard input to its standard output. */
 function childStream(
-  fd: number,
+  blob: FileHandle,
   program: string,
-  args: string[],
+  args: readonly string[],
   options: DecompressOptions,
 ): DecompressedStream {
-  const child = spawn(program, args, { stdio: [fd, "pipe", "pipe"] });
+  const child = spawn(program, args, { stdio: [blob.fd, "pipe", "pipe"] });
   const exit = exitOf(child, program, options.subject);
   // Nobody may be waiting for it yet when it fails.
   exit.catch(() => {});
@@ -194,7 +220,7 @@ function childStream(
     chunks: child.stdout as Readable,
     completed: () => exit,
     // The child shares our descriptor's file offset.
-    consumed: () => Math.max(0, sys.lseek(fd, 0, SEEK_CUR)),
+    consumed: () => Math.max(0, sys.lseek(blob.fd, 0, SEEK_CUR)),
     stop: () => {
       options.signal?.removeEventListener("abort", kill);
       if (child.exitCode === null) kill();

@@ -4,7 +4,7 @@
  */
 
 import { sys } from "../system/addon.js";
-import { SEEK_DATA, SEEK_HOLE } from "../system/constants.js";
+import { SEEK_DATA, SEEK_END, SEEK_HOLE } from "../system/constants.js";
 import { EINTR, EINVAL, ENOSYS, ENOTTY, ENXIO, EOPNOTSUPP, EXDEV, must } from "../system/errno.js";
 import { CorruptDataError } from "../system/errors.js";
 import type { SparseExtent, TarEntry } from "./tar-entry.js";
@@ -84,6 +84,8 @@ const CANNOT: readonly number[] = [-EOPNOTSUPP, -EXDEV, -EINVAL, -ENOSYS, -ENOTT
  */
 export function copyFileBody(fromFd: number, toFd: number, size: number, subject: string): void {
   if (size === 0) return;
+  // A missing tail would look like a hole below.
+  if (must(sys.lseek(fromFd, 0, SEEK_END), "lseek", subject) < size) throw shorter(subject);
   const cloned = sys.ficlone(toFd, fromFd);
   if (cloned < 0 && !CANNOT.includes(cloned)) must(cloned, "ficlone", subject);
   if (cloned < 0) copyDataRuns(fromFd, toFd, size, subject);

@@ -10,7 +10,7 @@ import type { ByteString } from "../../../src/system/bytes.js";
 export const bytes = (text: string): ByteString => text as ByteString;
 
 /** An entry with everything that a test does not care about filled in. */
-export function entryOf(partial: Partial<TarEntry> & { path: string }): TarEntry {
+export function entryOf(partial: Omit<Partial<TarEntry>, "path"> & { path: string }): TarEntry {
   return {
     type: "file",
     mode: 0o644,
