@@ -102,7 +102,19 @@ function ensureUpper(tree: OverlayTree, id: NodeId, withData: boolean, keepBytes
   const parent = index.parent(id);
   const ready = ensureUpperDirectory(tree, parent);
   if (ready < 0) return ready;
+  if (isUpperAlready(tree, id, parent)) {
+    return withData ? ensureData(tree, id, keepBytes) : 0;
+  }
   return copyUp(tree, id, parent, index.name(id), withData, keepBytes);
+}
+
+/** True when the disk has the copy and only memory forgot it (a FORGET that overtook a child's). */
+function isUpperAlready(tree: OverlayTree, id: NodeId, parent: NodeId): boolean {
+  const directory = tree.nodes.get(parent);
+  const state = directory === undefined ? 0 : tree.directory(directory);
+  if (typeof state === "number") return false;
+  const entry = state.get(tree.index.name(id));
+  return entry !== undefined && !entry.isWhiteout && tree.attach(directory!, state, entry) === id;
 }
 
 function copyUp(
@@ -155,7 +167,7 @@ function settleCopy(
   node.lower = type === S_IFDIR && !node.removed ? id : 0;
   tree.nodes.addPlace(node, parent, name);
   const state = tree.nodes.get(parent)?.directory;
-  state?.setObject(name, type === S_IFDIR, id);
+  state?.setObject(name, type, id);
 }
 
 /** Makes the whole copy in the temporary area. `keepBytes` -1: no data, marked as metacopy. */

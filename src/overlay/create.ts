@@ -97,7 +97,7 @@ export function create(
   const node = new OverlayNode(UPPER_BORN + tree.stat[STAT_INO]!, object.mode & S_IFMT);
   tree.nodes.add(node);
   tree.nodes.addPlace(node, parent, name);
-  state.setObject(name, isDirectory, node.id);
+  state.setObject(name, node.type, node.id);
   return reply(tree, node.id, out);
 }
 
@@ -313,9 +313,9 @@ export function link(
   name: ByteString,
   out: Entry,
 ): Result {
-  if (tree.typeOf(id) === S_IFDIR) return -EPERM;
   const state = prepareParent(tree, parent, name);
   if (typeof state === "number") return state;
+  if (tree.typeOf(id) === S_IFDIR) return -EPERM;
   let result = ensureMetadata(tree, id);
   if (result < 0) return result;
   const node = tree.node(id)!;
@@ -327,7 +327,7 @@ export function link(
   result = linkInto(tree, node, dirfd, name, state.get(name)?.isWhiteout === true);
   if (result < 0) return result;
   if (!node.indexed) tree.nodes.addPlace(node, parent, name);
-  state.setObject(name, false, id);
+  state.setObject(name, node.type, id);
   return reply(tree, id, out);
 }
 

@@ -10,6 +10,7 @@
 
 import type { NodeId } from "../fuse/file-system.js";
 import type { ByteString } from "../system/bytes.js";
+import { S_IFCHR, S_IFDIR, S_IFMT } from "../system/constants.js";
 import type { ChainIndex } from "./chain-index.js";
 
 /** One name of an upper directory. */
@@ -18,7 +19,8 @@ export interface UpperName {
   /** Position in the sequence of upper-only names; 0 for a name that the lower directory has too. */
   readonly sequence: number;
   isWhiteout: boolean;
-  isDirectory: boolean;
+  /** S_IFMT bits. */
+  type: number;
   /** Node ID once known, else 0. */
   id: NodeId;
   /** False once removed, while `order` still holds it. */
@@ -29,11 +31,9 @@ export interface UpperName {
 export interface UpperListing {
   readonly name: ByteString;
   readonly isWhiteout: boolean;
-  readonly isDirectory: boolean;
+  /** S_IFMT bits. */
+  readonly type: number;
 }
-
-const S_IFMT = 0o170000;
-const S_IFDIR = 0o040000;
 
 /** The state of one directory that has an upper part. */
 export class DirectoryState {
@@ -72,13 +72,13 @@ export class DirectoryState {
   }
 
   /** The upper directory now has an object of this name. */
-  setObject(name: ByteString, isDirectory: boolean, id: NodeId): void {
-    this.#set(name, false, isDirectory, id);
+  setObject(name: ByteString, type: number, id: NodeId): void {
+    this.#set(name, false, type, id);
   }
 
   /** The upper directory now has a whiteout of this name. */
   setWhiteout(name: ByteString): void {
-    this.#set(name, true, false, 0);
+    this.#set(name, true, S_IFCHR, 0);
   }
 
   /** The upper directory has nothing of this name any more. */
@@ -97,9 +97,8 @@ export class DirectoryState {
     for (const entry of listing) {
       gone.delete(entry.name);
       const known = this.#names.get(entry.name);
-      const same =
-        known?.isWhiteout === entry.isWhiteout && known.isDirectory === entry.isDirectory;
-      this.#set(entry.name, entry.isWhiteout, entry.isDirectory, same ? known.id : 0);
+      const same = known?.isWhiteout === entry.isWhiteout && known.type === entry.type;
+      this.#set(entry.name, entry.isWhiteout, entry.type, same ? known.id : 0);
     }
     for (const name of gone) this.delete(name);
   }
@@ -123,18 +122,18 @@ export class DirectoryState {
     }
   }
 
-  #set(name: ByteString, isWhiteout: boolean, isDirectory: boolean, id: NodeId): void {
+  #set(name: ByteString, isWhiteout: boolean, type: number, id: NodeId): void {
     this.subdirectories -= this.#weight(name);
     const known = this.#names.get(name);
     // A new object under a whiteout's old name is a new entry, behind every cookie handed out.
     if (known !== undefined && (known.sequence === 0 || known.isWhiteout === isWhiteout)) {
       known.isWhiteout = isWhiteout;
-      known.isDirectory = isDirectory;
+      known.type = type;
       known.id = id;
     } else {
       if (known !== undefined) this.#leaveOrder(known);
       const sequence = this.lowerInode(name) === 0 ? ++this.#sequence : 0;
-      const entry = { name, sequence, isWhiteout, isDirectory, id, present: true };
+      const entry = { name, sequence, isWhiteout, type, id, present: true };
       this.#names.set(name, entry);
       if (sequence > 0) this.#order.push(entry);
     }
@@ -144,7 +143,7 @@ export class DirectoryState {
   /** 1 when the merged view shows a directory under this name. */
   #weight(name: ByteString): number {
     const entry = this.#names.get(name);
-    if (entry !== undefined) return entry.isDirectory ? 1 : 0;
+    if (entry !== undefined) return entry.type === S_IFDIR ? 1 : 0;
     const lower = this.lowerInode(name);
     return lower !== 0 && (this.#index.mode(lower) & S_IFMT) === S_IFDIR ? 1 : 0;
   }

@@ -140,7 +140,7 @@ export class HardLinks {
       this.writeCount(node, node.nlinkDelta);
       return linked;
     }
-    state.setObject(name, false, node.id);
+    state.setObject(name, node.type, node.id);
     return this.writeCount(node, node.nlinkDelta - 1);
   }
 }

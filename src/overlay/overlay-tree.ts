@@ -17,7 +17,6 @@ import type { ByteString } from "../system/bytes.js";
 import {
   AT_SYMLINK_NOFOLLOW,
   DT_CHR,
-  DT_DIR,
   O_DIRECTORY,
   O_NOFOLLOW,
   O_PATH,
@@ -211,7 +210,8 @@ export class OverlayTree {
     return listing.names.map((name, at) => {
       const type = listing.types[at]!;
       const whiteout = type === DT_CHR && this.#isWhiteoutAt(dirfd, name);
-      return { name, isWhiteout: whiteout, isDirectory: type === DT_DIR };
+      // DT_* numbers are the S_IFMT bits, shifted.
+      return { name, isWhiteout: whiteout, type: type << 12 };
     });
   }
 

@@ -136,8 +136,7 @@ export class DirectoryReader {
       const identified = tree.identify(directory, state, upper);
       if (identified < 0) return identified === -ENOENT ? 1 : identified;
     }
-    const mode = tree.typeOf(upper.id) || tree.reader.object.type;
-    return this.#sink.add(upper.name, upper.id, mode, cookie) ? 1 : 0;
+    return this.#sink.add(upper.name, upper.id, upper.type, cookie) ? 1 : 0;
   }
 
   /** 1 to go on, 0 when the sink is full, or a negative errno. */

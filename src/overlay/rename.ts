@@ -137,8 +137,8 @@ function exchange(tree: OverlayTree, from: End, to: End): Result {
   if (toFd < 0) return toFd;
   result = sys.renameat2(fromFd, from.name, toFd, to.name, RENAME_EXCHANGE);
   if (result < 0) return result;
-  to.state.setObject(to.name, first.isDirectory, first.id);
-  from.state.setObject(from.name, second.isDirectory, second.id);
+  to.state.setObject(to.name, first.type, first.id);
+  from.state.setObject(from.name, second.type, second.id);
   movePlace(tree, first, from, to);
   movePlace(tree, second, to, from);
   return 0;
@@ -167,7 +167,7 @@ function move(tree: OverlayTree, from: End, to: End): Result {
   const replacedUpper = replaced !== undefined && !replaced.isWhiteout;
   if (from.state.lowerInode(from.name) === 0) from.state.delete(from.name);
   else from.state.setWhiteout(from.name);
-  to.state.setObject(to.name, node.isDirectory, node.id);
+  to.state.setObject(to.name, node.type, node.id);
   movePlace(tree, node, from, to);
   if (to.id !== 0) forgetTarget(tree, to, replacedUpper);
   return 0;
