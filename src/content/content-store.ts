@@ -246,8 +246,13 @@ export class ContentStore {
     });
   }
 
-  /** Removes row and file. The caller knows that nothing refers to it. @returns false when absent */
+  /**
+   * Removes row and file. The caller knows that nothing refers to it.
+   *
+   * @returns false when it is absent, or an ingest has it in hand
+   */
   async delete(digest: Digest): Promise<boolean> {
+    if (this.#busy.has(digest)) return false;
     const existed = this.#database.transaction(() => this.#database.blobs.delete(digest));
     if (existed) await this.discardFiles([digest]);
     return existed;

@@ -96,14 +96,17 @@ function rawName(descriptor: Descriptor): string | undefined {
   return descriptor.annotations?.[IMAGE_NAME] ?? descriptor.annotations?.[REF_NAME];
 }
 
-/** The normalised name of a listed image; undefined when it has none that is valid. */
+/**
+ * The normalised name of a listed image; undefined when it has none that is valid. containerd's
+ * annotation is a full name; OCI's is, by the specification, a tag, and by custom often a full name.
+ */
 function nameOf(descriptor: Descriptor, baseName: string | undefined): string | undefined {
   const name = rawName(descriptor);
   if (name === undefined || name.startsWith("moby-dangling@")) return undefined;
-  const isTagOnly = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/.test(name);
-  if (isTagOnly && baseName === undefined) return undefined;
+  const isFull = descriptor.annotations?.[IMAGE_NAME] !== undefined || /[/:@]/.test(name);
+  if (!isFull && baseName === undefined) return undefined;
+  const text = isFull ? name : `${baseName}:${name}`;
   try {
-    const text = isTagOnly ? `${baseName}:${name}` : name;
     const { digest } = parseReference(text);
     if (digest !== undefined && digest !== descriptor.digest) return undefined;
     return normalizeReference(text);
