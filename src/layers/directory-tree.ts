@@ -70,7 +70,10 @@ export class DirectoryTree {
   fd(node: DirectoryNode): number {
     if (node.fd < 0) {
       const parent = this.fd(node.parent as DirectoryNode);
-      node.fd = must(sys.openat(parent, node.name, OPEN_FLAGS, 0), "openat", this.#hostPath(node));
+      const fd = sys.openat(parent, node.name, OPEN_FLAGS, 0);
+      // The path is only put together for a message: it costs the square of a tree's depth.
+      if (fd < 0) must(fd, "openat", this.#hostPath(node));
+      node.fd = fd;
     } else if (node.parent === undefined) {
       return node.fd;
     } else {

@@ -62,6 +62,12 @@ export class EntryMetadata {
     check(sys.utimensat(dirfd, name, sec, nsec, sec, nsec, flags), "utimensat", where);
   }
 
+  /** Makes an existing directory as one that this process has just created, apart from its mode. */
+  takeOwnership(fd: number, subject: string): void {
+    const result = sys.fchownat(fd, "" as ByteString, this.#uid, this.#gid, AT_EMPTY_PATH);
+    if (this.#privileged) must(result, "fchown", subject);
+  }
+
   #chown(
     dirfd: number,
     name: ByteString,

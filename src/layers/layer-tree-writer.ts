@@ -86,11 +86,14 @@ export class LayerTreeWriter {
     this.#isolateRoot();
   }
 
-  /** Makes sure that nothing is inherited from where the tree stands: no set-gid bit, no default ACL. */
+  /** Undoes what the root got from the directory it stands in: group, set-gid bit, ACLs. */
   #isolateRoot(): void {
     const fd = this.#tree.fd(this.#tree.root);
+    for (const acl of ["system.posix_acl_default", "system.posix_acl_access"]) {
+      sys.removexattrat(fd, NO_NAME, acl as ByteString);
+    }
+    this.#metadata.takeOwnership(fd, this.#options.directory);
     must(sys.fchmod(fd, BUILD_MODE), "fchmod", this.#options.directory);
-    sys.removexattrat(fd, "" as ByteString, "system.posix_acl_default" as ByteString);
   }
 
   #warn(message: string): void {
@@ -251,13 +254,10 @@ export class LayerTreeWriter {
     const fd = this.#tree.fd(node);
     if (node.isOpaque) {
       const { opaque } = overlayAttributes(this.#options.privileged);
-      this.#context.check(
-        sys.setxattrat(fd, "" as ByteString, opaque, OPAQUE_VALUE, 0),
-        "setxattr",
-      );
+      this.#context.check(sys.setxattrat(fd, NO_NAME, opaque, OPAQUE_VALUE, 0), "setxattr");
     }
     const created = node.parent === undefined ? BUILD_MODE : this.#metadata.createdMode(BUILD_MODE);
-    this.#metadata.apply(fd, "" as ByteString, entry, created, this.#context.where);
+    this.#metadata.apply(fd, NO_NAME, entry, created, this.#context.where);
   }
 
   #createFile(parent: DirectoryNode, name: ByteString, entry: TarEntry): number {
@@ -287,7 +287,7 @@ export class LayerTreeWriter {
 
   #describeFile(fd: number, entry: TarEntry): void {
     const created = this.#metadata.createdMode(entry.mode);
-    this.#metadata.apply(fd, "" as ByteString, entry, created, this.#context.where);
+    this.#metadata.apply(fd, NO_NAME, entry, created, this.#context.where);
   }
 
   #addSymlink(parent: DirectoryNode, name: ByteString, entry: TarEntry): void {
@@ -326,6 +326,7 @@ export class LayerTreeWriter {
   }
 }
 
+const NO_NAME = "" as ByteString;
 const OPAQUE_VALUE = toBuffer("y" as ByteString);
 
 /** What stands for a directory that no entry described. */
@@ -338,7 +339,7 @@ const IMPLIED: TarEntry = {
   size: 0,
   mtimeSec: 0,
   mtimeNsec: 0,
-  linkTarget: "" as ByteString,
+  linkTarget: NO_NAME,
   rdev: 0,
   xattrs: [],
 };
