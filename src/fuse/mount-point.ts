@@ -2,7 +2,9 @@
 
 import { execFile } from "node:child_process";
 import { existsSync, lstatSync, readFileSync, writeFileSync } from "node:fs";
-import { fuse } from "../system/addon.js";
+import { open } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import { fuse, sys } from "../system/addon.js";
 import { type ByteString, toBytes } from "../system/bytes.js";
 import { MNT_DETACH, MNT_FORCE, MS_RDONLY, UMOUNT_NOFOLLOW } from "../system/constants.js";
 import {
@@ -231,6 +233,24 @@ export async function unmountFuse(
     throw new PermissionDeniedError(`unmount ${target}: not permitted`, { cause });
   }
   throw cause;
+}
+
+/** How long `flushMount` waits: a file system that no longer answers must not stop a forced unmount. */
+const FLUSH_GRACE_MS = 5000;
+
+/**
+ * Has the kernel write back what is dirty in shared mappings of the mount on `target`. Never blocks
+ * this thread, which may be the one that serves the mount; gives up after FLUSH_GRACE_MS.
+ */
+export async function flushMount(target: string): Promise<void> {
+  const flushed = open(target, "r").then(async (directory) => {
+    try {
+      await sys.syncAsync("syncfs", directory.fd);
+    } finally {
+      await directory.close();
+    }
+  });
+  await Promise.race([flushed, delay(FLUSH_GRACE_MS, undefined, { ref: false })]);
 }
 
 function inUse(target: string): FailedPreconditionError {

@@ -7,11 +7,12 @@
  * synchronously, a mount that it serves itself: it would wait for its own reply.
  *
  * A session ends when the kernel says so (unmounted by anyone, or aborted) or by `close`. Then, and
- * only once, the file system's `destroy` and the owner's `onEnd` are called.
+ * only once, the file system's `destroy` and the owner's `onEnd` are called: at once, or when the
+ * last deferred answer has come in.
  */
 
-import { open as openFile } from "node:fs/promises";
 import { sep } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { fuse, sys } from "../system/addon.js";
 import { type ByteString, toBytes } from "../system/bytes.js";
 import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from "../system/constants.js";
@@ -30,7 +31,7 @@ import type { FuseChannel } from "../system/native.js";
 import { FUSE_INIT, IN_HEADER_BYTES, OUT_HEADER_BYTES } from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
 import type { FileSystem, NodeId, Result } from "./file-system.js";
-import { findMount, mountFuse, raiseReadAhead, unmountFuse } from "./mount-point.js";
+import { findMount, flushMount, mountFuse, raiseReadAhead, unmountFuse } from "./mount-point.js";
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
 import { invalidateEntryMessage, invalidateInodeMessage, storeMessage } from "./notification.js";
 import { OPERATIONS, type Operation } from "./operations.js";
@@ -65,8 +66,6 @@ const BURST = 128;
 const READ_AHEAD_KIB = 1024;
 /** How long an unmounted connection may take to report its end before it counts as in use elsewhere. */
 const END_GRACE_MS = 1000;
-/** How long a forced unmount waits for what is dirty in mappings to be written back. */
-const FLUSH_GRACE_MS = 5000;
 /** From here down the kernel refuses a reply's error code, as those never reach programs; the caller would hang. */
 const LOWEST_ERROR = -512;
 /** Distinct messages logged by one session; a bug in a handler must not fill the log. */
@@ -95,6 +94,8 @@ export class FuseSession implements Exchange {
   readonly #device: string | undefined;
   #agreement: Agreement | undefined;
   #pendingNotifications = 0;
+  /** Requests whose answer is still to come. */
+  #deferred = 0;
   #isOver = false;
   #resolveEnded: () => void = () => {};
 
@@ -158,14 +159,18 @@ export class FuseSession implements Exchange {
   async unmount(force: boolean): Promise<void> {
     if (this.#isOver) return;
     if (this.#isOurMountOnTop()) {
-      if (force) await this.#flush();
+      if (force) {
+        await flushMount(this.target).catch((error: unknown) => {
+          this.#warn("flush before forced unmount failed", error);
+        });
+      }
       await unmountFuse(this.target, force, this.#privileged);
     }
     if (force) {
       this.close();
       return;
     }
-    await Promise.race([this.ended, delay(END_GRACE_MS)]);
+    await Promise.race([this.ended, delay(END_GRACE_MS, undefined, { ref: false })]);
     if (!this.#isOver) {
       throw new FailedPreconditionError(
         `unmount ${this.target}: it is still in use in another mount namespace (a container?); ` +
@@ -228,22 +233,6 @@ export class FuseSession implements Exchange {
     throw new FailedPreconditionError(
       `unmount ${this.target}: another file system (${top.type}) is mounted over it; unmount that first`,
     );
-  }
-
-  /** Writes back what is dirty in shared mappings, before a forced unmount cuts the way. */
-  async #flush(): Promise<void> {
-    const flushed = openFile(this.target, "r").then(async (directory) => {
-      try {
-        await sys.syncAsync("syncfs", directory.fd);
-      } finally {
-        await directory.close();
-      }
-    });
-    // A file system that no longer answers must not stop a forced unmount.
-    await Promise.race([flushed, delay(FLUSH_GRACE_MS)]).catch((error: unknown) => {
-      this.#warn("flush before forced unmount failed", error);
-    });
-    flushed.catch(() => {});
   }
 
   async #notify(message: Buffer): Promise<Result> {
@@ -333,10 +322,13 @@ export class FuseSession implements Exchange {
 
   #defer(promise: Promise<Result>, operation: Operation | undefined): void {
     const { uniqueHigh, uniqueLow } = this.work.request;
+    this.#deferred++;
     promise
       .catch((error: unknown) => this.#failed(operation, error))
       .then((result) => {
-        if (!this.#isOver) this.#reply(uniqueLow, uniqueHigh, Math.min(result, 0));
+        this.#deferred--;
+        if (this.#isOver) this.#finish();
+        else this.#reply(uniqueLow, uniqueHigh, Math.min(result, 0));
       });
   }
 
@@ -360,6 +352,12 @@ export class FuseSession implements Exchange {
     this.#isOver = true;
     serving.delete(this);
     this.#channel.close();
+    this.#finish();
+  }
+
+  /** The last act, once no deferred call is left that works on what `destroy` takes away. */
+  #finish(): void {
+    if (this.#deferred > 0) return;
     this.#guard("destroy", () => this.fileSystem.destroy());
     this.#guard("onEnd", this.#onEnd);
     this.#resolveEnded();
@@ -390,10 +388,3 @@ const NO_ANSWER: ReadonlySet<string> = new Set([
   "INTERRUPT",
   "NOTIFY_REPLY",
 ]);
-
-/** A timer that does not keep the process alive. */
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms).unref();
-  });
-}

@@ -100,6 +100,24 @@ test("while an fsync waits for the disk, other requests are served", async () =>
   closeSync(fd);
 });
 
+test("the file system is destroyed only after the answers that it still owes", async () => {
+  const server = await start();
+  const { target } = server;
+  await server.ask({ kind: "holdSyncs", target });
+  const fd = openSync(server.path("slow"), "w");
+  const synced = promisify(fsync)(fd);
+  const refused = expect(synced).rejects.toThrow();
+  await eventually(async () => (await server.report()).calls.fsync === 1);
+  await server.ask({ kind: "unmount", target, force: true });
+  await refused;
+  // Closes it all the same.
+  expect(errorCode(() => closeSync(fd))).toBe("ENOTCONN");
+  expect((await server.report()).isDestroyed).toBe(false);
+  await server.ask({ kind: "releaseSyncs", target, result: 0 });
+  expect((await server.report()).isDestroyed).toBe(true);
+  expect((await server.events()).ends).toEqual([target]);
+});
+
 test("unmounting ends the session: destroyed once, nothing mounted, and again is no error", async () => {
   const server = await start();
   const { target } = server;
