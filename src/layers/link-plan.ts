@@ -17,6 +17,7 @@ import { ROOT_INODE } from "../overlay/chain-index.js";
 import type { ByteString } from "../system/bytes.js";
 import { S_IFDIR, S_IFMT } from "../system/constants.js";
 import { STAT_MODE, STAT_SLOTS } from "../system/native.js";
+import { findName } from "./layer-scan.js";
 import type { ObjectFacts, UpperDirectory, UpperTree } from "./upper-tree.js";
 
 /** One file with several names. */
@@ -64,7 +65,8 @@ export class LinkPlan {
     const originals = new Map<LinkGroup, number>();
     this.#groupUpperNames(tree.root, originals);
     for (const [group, original] of originals)
-      if (!group.isChanged) group.isChanged = !equalsLower(group.facts, original);
+      if (!group.isChanged)
+        group.isChanged = !equalsLower(group.facts, original) || this.#losesNames(original, group);
     for (const inode of tree.copied.keys()) this.#addCopied(inode, originals);
     if (tree.byContinued.size > 0) this.#addMoved(tree.root);
   }
@@ -83,6 +85,36 @@ export class LinkPlan {
   /** Extra names in the place where a lower directory shows. */
   extraNames(lowerDir: number): ReadonlyMap<ByteString, ExtraName> | undefined {
     return this.#extras.get(lowerDir);
+  }
+
+  /**
+   * True when an upper file, though equal to a lower one, is not one file any more with all the
+   * lower one's names that show. Kernel overlayfs breaks hard links so when it copies up.
+   */
+  losesNames(dir: UpperDirectory, position: number, inode: number): boolean {
+    return this.#showsElsewhere(inode, (at, other) => at === dir && other === position);
+  }
+
+  #losesNames(inode: number, group: LinkGroup): boolean {
+    const isOwn = (dir: UpperDirectory, position: number) =>
+      this.groupOfUpper(dir, position) === group;
+    return this.#showsElsewhere(inode, isOwn);
+  }
+
+  #showsElsewhere(
+    inode: number,
+    isOwn: (dir: UpperDirectory, position: number) => boolean,
+  ): boolean {
+    const tree = this.#tree;
+    if (tree.index.nlink(inode) < 2) return false;
+    return tree.index.names(inode).some(({ parent, name }) => {
+      const showing = this.#showing(parent);
+      if (showing === undefined) return false;
+      const position = showing.upper === undefined ? -1 : findName(showing.upper.scan, name);
+      // Lower names of a copied-up file are the upper file's own.
+      if (position < 0) return !tree.copied.has(inode);
+      return !tree.isWhiteout(showing.upper!, position) && !isOwn(showing.upper!, position);
+    });
   }
 
   #groupUpperNames(root: UpperDirectory, originals: Map<LinkGroup, number>): void {

@@ -187,12 +187,13 @@ export class ViewWalk {
       } else {
         const group = this.#links.groupOfUpper(frame.upper!, position);
         const facts = group?.facts ?? tree.fileFacts(frame.upper!, position);
-        yield* this.#visitFile(facts, group, path, below);
+        const isApart = group === undefined && this.#isApart(frame.upper!, position, below);
+        yield* this.#visitFile(facts, group, path, isApart, below);
       }
       return;
     }
     if (child.extra instanceof LinkGroup) {
-      yield* this.#visitFile(child.extra.facts, child.extra, path, below);
+      yield* this.#visitFile(child.extra.facts, child.extra, path, false, below);
       return;
     }
     const lower =
@@ -203,7 +204,7 @@ export class ViewWalk {
       yield* this.#visitDirectory(tree.lowerFacts(lower), path, below, undefined, lower);
     } else {
       const group = this.#links.groupOfLower(lower);
-      yield* this.#visitFile(group?.facts ?? tree.lowerFacts(lower), group, path, below);
+      yield* this.#visitFile(group?.facts ?? tree.lowerFacts(lower), group, path, false, below);
     }
   }
 
@@ -225,14 +226,23 @@ export class ViewWalk {
     this.#push(path, upper, continued, effective, isChanged ? undefined : change);
   }
 
+  /** True when it was one file with other names in the image and is not any more. */
+  #isApart(upper: UpperDirectory, position: number, below: number): boolean {
+    const isFile = below !== 0 && this.#tree.directoryOf(below) === 0;
+    return isFile && this.#links.losesNames(upper, position, below);
+  }
+
   *#visitFile(
     facts: ObjectFacts,
     group: LinkGroup | undefined,
     path: ByteString,
+    isApart: boolean,
     below: number,
   ): Generator<ViewChange, void, undefined> {
     const isChanged =
-      group === undefined ? below === 0 || !this.#equalsLower(facts, below) : group.isChanged;
+      group === undefined
+        ? isApart || below === 0 || !this.#equalsLower(facts, below)
+        : group.isChanged;
     if (!isChanged) return;
     const kind = below === 0 ? "A" : "C";
     if (group?.firstPath !== undefined) {

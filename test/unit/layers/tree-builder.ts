@@ -31,7 +31,9 @@ export const DEFAULT_MTIME = 1_000_000_000;
 /** Makes the nodes below `root`, parents first; missing parents get mode 0755. */
 export function buildTree(root: string, nodes: Readonly<Record<string, Node>>): string {
   mkdirSync(root, { recursive: true });
-  const paths = Object.keys(nodes).sort();
+  // Hard links last: what they lead to must be there.
+  const isLink = (path: string) => (nodes[path]!.kind === "hardlink" ? 1 : 0);
+  const paths = Object.keys(nodes).sort((a, b) => isLink(a) - isLink(b) || (a < b ? -1 : 1));
   const made = new Map<string, Node>();
   for (const path of paths) {
     const parts = path.split("/");
