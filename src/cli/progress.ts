@@ -89,6 +89,8 @@ class TaskList {
   }
 }
 
+const NO_NEWS = new Set(["waiting", "exists"]);
+
 /** One line per change of action: for logs, pipes and continuous integration. */
 class LineDisplay implements ProgressDisplay {
   readonly #stream: OutputStream;
@@ -99,7 +101,7 @@ class LineDisplay implements ProgressDisplay {
   }
 
   update(step: ProgressStep): void {
-    if (!this.#tasks.take(step, 0) || step.action === "waiting") return;
+    if (!this.#tasks.take(step, 0) || NO_NEWS.has(step.action)) return;
     const total = step.total > 0n ? ` (${humanSize(step.total)})` : "";
     this.#stream.write(`${shortId(step.id)}: ${step.action}${total}\n`);
   }
