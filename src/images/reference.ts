@@ -155,6 +155,8 @@ export function normalizeReference(text: string): string {
 export function familiarRepository(reference: ImageReference): string {
   if (reference.domain !== DEFAULT_DOMAIN) return repositoryOf(reference);
   const { path } = reference;
+  // A first part that looks like a host would be taken for one without the real host before it.
+  if (/^(?:[^/]*[.:][^/]*|localhost)\//.test(path)) return repositoryOf(reference);
   const short = path.startsWith(OFFICIAL) ? path.slice(OFFICIAL.length) : path;
   return short.includes("/") ? path : short;
 }
