@@ -35,14 +35,13 @@ import { STAT_SLOTS } from "../system/native.js";
 import type { InodeAttributes } from "./chain-index.js";
 import { keepingDirectoryTimes, restoreTimes } from "./directory-times.js";
 import { copyData } from "./file-copy.js";
+import { linkLowerNames } from "./lower-names.js";
 import { INDEX_AREA, ORPHAN_AREA, OverlayNode } from "./node-table.js";
 import type { OverlayTree } from "./overlay-tree.js";
 import { encodeInode } from "./upper-object.js";
 
 /** Bytes up to which a file's data comes along with a change of its metadata: cheaper than two steps. */
 const COPY_AT_ONCE = 16 << 10;
-/** More names than this are linked into the upper only when somebody visits them. */
-const LINK_AT_ONCE = 1024;
 const EMPTY = Buffer.alloc(0);
 const CAPABILITY = "security.capability" as ByteString;
 
@@ -97,7 +96,10 @@ function ensureUpper(tree: OverlayTree, id: NodeId, withData: boolean, keepBytes
   if (tree.hardLinks.isShared(id)) {
     const name = tree.hardLinks.indexName(id);
     const result = copyUp(tree, id, INDEX_AREA, name, withData, keepBytes);
-    return result < 0 ? result : linkVisibleNames(tree, id);
+    if (result < 0) return result;
+    // The file itself is in order now: a name that cannot be linked follows when it is visited.
+    linkLowerNames(tree, id, ensureUpperDirectory);
+    return 0;
   }
   const parent = index.parent(id);
   const ready = ensureUpperDirectory(tree, parent);
@@ -321,27 +323,4 @@ function copyDataInPlace(tree: OverlayTree, node: OverlayNode, keepBytes: number
   }
   sys.close(fd);
   return result;
-}
-
-/** Links the other names of a hard-linked file that was just copied up, where they can be found. */
-function linkVisibleNames(tree: OverlayTree, inode: number): Result {
-  const node = tree.hardLinks.node(inode);
-  const names = tree.index.names(inode);
-  if (names.length > LINK_AT_ONCE) return 0;
-  for (const { parent, name } of names) {
-    if (!isVisible(tree, parent) || tree.find(parent, name) !== inode) continue;
-    const ready = ensureUpperDirectory(tree, parent);
-    // The file itself is copied up and in order: a name that fails now follows when it is visited.
-    if (ready < 0 || tree.hardLinks.linkName(node, parent, name) < 0) return 0;
-  }
-  return 0;
-}
-
-/** True when a lower directory is in the view, at its own place or at a known other one. */
-function isVisible(tree: OverlayTree, directory: number): boolean {
-  const node = tree.nodes.get(directory);
-  if (node !== undefined) return !node.removed && node.lower === directory;
-  const parent = tree.index.parent(directory);
-  if (!isVisible(tree, parent)) return false;
-  return tree.find(parent, tree.index.name(directory)) === directory;
 }
