@@ -1,12 +1,13 @@
 /** Finding the daemon that a command means, and starting it when none runs. */
 
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { UnavailableError } from "../system/errors.js";
+import { VarveClient } from "./client.js";
 
 /** Which daemon to start. Unset paths are left to the daemon's own configuration. */
 export interface AutostartOptions {
@@ -50,7 +51,10 @@ export async function ensureDaemon(options: AutostartOptions): Promise<Autostart
   const deadline = Date.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   for (let pauseMs = 10; Date.now() < deadline; pauseMs = Math.min(pauseMs * 1.5, 200)) {
     await sleep(pauseMs);
-    if (await isListening(options.socket)) return { started: true, logPath };
+    if (await isListening(options.socket)) {
+      await endLoser(daemon, options.socket);
+      return { started: true, logPath };
+    }
     // Ours may have lost the race for the lock: then the winner's socket appears shortly.
     if (daemon.exitCode !== null && daemon.exitCode !== LOCKED_EXIT_CODE) {
       throw notStarted(options.socket, `it ended with code ${daemon.exitCode}`, logPath, logStart);
@@ -60,6 +64,22 @@ export async function ensureDaemon(options: AutostartOptions): Promise<Autostart
     }
   }
   throw notStarted(options.socket, "it does not answer", logPath, logStart);
+}
+
+/**
+ * Ends our daemon if another one won the race. It would end by itself at the lock, unless the winner
+ * is stopped before it gets there: then a daemon would live that nobody asked for any more.
+ */
+async function endLoser(daemon: ChildProcess, socket: string): Promise<void> {
+  const client = VarveClient.connect({ socket });
+  try {
+    const { pid } = await client.info();
+    if (Number(pid) !== daemon.pid) daemon.kill("SIGTERM");
+  } catch {
+    // It is ending already; the caller will see.
+  } finally {
+    client.close();
+  }
 }
 
 /** The daemon's exit code when another one has its directories (EX_TEMPFAIL of sysexits.h). */

@@ -47,23 +47,27 @@ type Message = MessageShape<DescMessage>;
 type Init = MessageInitShape<DescMessage>;
 type LogBug = (error: unknown) => void;
 
-/**
- * Adds a service to a server.
- *
- * @param logBug gets what handlers throw that is none of our errors
- */
+/** What serving needs beside the handlers. */
+export interface ServeOptions {
+  /** Gets what handlers throw that is none of our errors. */
+  readonly logBug: LogBug;
+  /** Gets a promise for each call, which resolves when its handler has ended; it never rejects. */
+  readonly onCall?: ((ended: Promise<void>) => void) | undefined;
+}
+
+/** Adds a service to a server. */
 export function addService<S extends DescService>(
   server: Server,
   service: S,
   handlers: Handlers<S>,
-  logBug: LogBug,
+  options: ServeOptions,
 ): void {
   const definition: Record<string, MethodDefinition<Message, Init>> = {};
   const implementation: UntypedServiceImplementation = {};
   for (const method of service.methods) {
     const name = method.localName;
     definition[name] = describeMethod(method);
-    implementation[name] = implement(method, (handlers as Record<string, unknown>)[name], logBug);
+    implementation[name] = implement(method, (handlers as Record<string, unknown>)[name], options);
   }
   server.addService(definition, implementation);
 }
@@ -82,19 +86,19 @@ function describeMethod(method: DescMethod): MethodDefinition<Message, Init> {
   };
 }
 
-function implement(method: DescMethod, handler: unknown, logBug: LogBug) {
+function implement(method: DescMethod, handler: unknown, options: ServeOptions) {
   if (method.methodKind === "unary") {
-    return unary(handler as (request: Message, context: CallContext) => Promise<Init>, logBug);
+    return unary(handler as (request: Message, context: CallContext) => Promise<Init>, options);
   }
   if (method.methodKind === "server_streaming") {
     return serverStreaming(
       handler as (request: Message, context: CallContext) => AsyncIterable<Init>,
-      logBug,
+      options,
     );
   }
   return bidiStreaming(
     handler as (requests: AsyncIterable<Message>, context: CallContext) => AsyncIterable<Init>,
-    logBug,
+    options,
   );
 }
 
@@ -112,34 +116,40 @@ function contextOf(call: Cancellable): CallContext {
 
 function unary(
   handler: (request: Message, context: CallContext) => Promise<Init> | Init,
-  logBug: LogBug,
+  { logBug, onCall }: ServeOptions,
 ): handleUnaryCall<Message, Init> {
-  return async (call, callback) => {
-    try {
-      callback(null, await handler(call.request, contextOf(call)));
-    } catch (error) {
-      callback(toServiceError(error, logBug));
-    }
+  return (call, callback) => {
+    const answer = async () => {
+      try {
+        callback(null, await handler(call.request, contextOf(call)));
+      } catch (error) {
+        callback(toServiceError(error, logBug));
+      }
+    };
+    const ended = answer();
+    onCall?.(ended);
   };
 }
 
 function serverStreaming(
   handler: (request: Message, context: CallContext) => AsyncIterable<Init>,
-  logBug: LogBug,
+  { logBug, onCall }: ServeOptions,
 ): handleServerStreamingCall<Message, Init> {
   return (call) => {
     const context = contextOf(call);
-    void respond(call, () => handler(call.request, context), context.signal, logBug);
+    const ended = respond(call, () => handler(call.request, context), context.signal, logBug);
+    onCall?.(ended);
   };
 }
 
 function bidiStreaming(
   handler: (requests: AsyncIterable<Message>, context: CallContext) => AsyncIterable<Init>,
-  logBug: LogBug,
+  { logBug, onCall }: ServeOptions,
 ): handleBidiStreamingCall<Message, Init> {
   return (call) => {
     const context = contextOf(call);
-    void respond(call, () => handler(requestsOf(call), context), context.signal, logBug);
+    const ended = respond(call, () => handler(requestsOf(call), context), context.signal, logBug);
+    onCall?.(ended);
   };
 }
 

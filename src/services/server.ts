@@ -8,6 +8,7 @@
 
 import { chmodSync, unlinkSync } from "node:fs";
 import net from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { AlreadyExistsError, InvalidArgumentError } from "../system/errors.js";
 import type { Core } from "./core.js";
@@ -22,7 +23,7 @@ import { viewHandlers } from "./view-service.js";
 
 // sizeof(sun_path) less its NUL, unix(7).
 const MAX_SOCKET_PATH = 107;
-/** How long calls under way may take to notice their cancellation. */
+/** How long calls under way may take to end by themselves. */
 const DRAIN_MS = 2000;
 
 /** A listening server. */
@@ -33,11 +34,14 @@ export class RpcServer {
   readonly #socketPath: string;
   /** Connections that came before `accept`; undefined after it. */
   #early: net.Socket[] | undefined = [];
-  #inject: (connection: net.Socket) => void;
+  readonly #connections = new Set<net.Socket>();
+  /** Handlers that are running. */
+  readonly #calls = new Set<Promise<void>>();
+  readonly #inject: (connection: net.Socket) => void;
 
   private constructor(core: Core) {
     this.#socketPath = core.paths.socket;
-    this.#grpc = makeServer(core, this.#ending.signal);
+    this.#grpc = this.#makeServer(core);
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
     this.#inject = (connection) => injector.injectConnection(connection);
   }
@@ -69,36 +73,47 @@ export class RpcServer {
     for (const connection of early) this.#inject(connection);
   }
 
-  /** Takes no more calls, gives those under way a moment to end, then cuts them off. */
+  /**
+   * Takes no more calls, gives those under way a moment to end, then cancels them. Their handlers
+   * have ended when this resolves.
+   */
   async close(): Promise<void> {
     this.#ending.abort();
     this.#listener.close();
     removeSocket(this.#socketPath);
-    for (const connection of this.#early ?? []) connection.destroy();
-    const drained = new Promise<void>((resolve) => this.#grpc.tryShutdown(() => resolve()));
-    const timeout = setTimeout(() => this.#grpc.forceShutdown(), DRAIN_MS);
-    await drained;
-    clearTimeout(timeout);
+    const answered = new Promise<void>((resolve) => this.#grpc.tryShutdown(() => resolve()));
+    await Promise.race([answered, sleep(DRAIN_MS, undefined, { ref: false })]);
+    this.#grpc.forceShutdown();
+    for (const connection of this.#connections) connection.destroy();
+    await Promise.all(this.#calls);
   }
 
   #receive(connection: net.Socket): void {
+    this.#connections.add(connection);
+    connection.once("close", () => this.#connections.delete(connection));
     if (this.#early === undefined) this.#inject(connection);
     else this.#early.push(connection);
   }
-}
 
-function makeServer(core: Core, ending: AbortSignal): Server {
-  const server = new Server({
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
-    // Nobody but a debugger of grpc itself reads it, and it costs time and memory on each call.
-    "grpc.enable_channelz": 0,
-  });
-  const logBug = (error: unknown) => core.log.warn("a request failed in an unforeseen way", error);
-  const handlers = { ...daemonHandlers(core), ...imageHandlers(core), ...viewHandlers(core) };
-  addService(server, Varve, handlers, logBug);
-  addService(server, Health, healthHandlers(ending), logBug);
-  return server;
+  #makeServer(core: Core): Server {
+    const server = new Server({
+      "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+      "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+      // Nobody but a debugger of grpc itself reads it, and it costs time and memory on each call.
+      "grpc.enable_channelz": 0,
+    });
+    const options = {
+      logBug: (error: unknown) => core.log.warn("a request failed in an unforeseen way", error),
+      onCall: (ended: Promise<void>) => {
+        this.#calls.add(ended);
+        void ended.then(() => this.#calls.delete(ended));
+      },
+    };
+    const handlers = { ...daemonHandlers(core), ...imageHandlers(core), ...viewHandlers(core) };
+    addService(server, Varve, handlers, options);
+    addService(server, Health, healthHandlers(this.#ending.signal), options);
+    return server;
+  }
 }
 
 /** @throws AlreadyExistsError somebody listens */

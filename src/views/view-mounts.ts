@@ -9,7 +9,7 @@ import type { Log } from "../snapshots/log.js";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH } from "../system/constants.js";
-import { BaseError, FailedPreconditionError } from "../system/errors.js";
+import { FailedPreconditionError } from "../system/errors.js";
 import { readMounts } from "./mount-table.js";
 import { prepareTarget } from "./mount-target.js";
 import { findMountUsers } from "./mount-users.js";
@@ -82,13 +82,7 @@ export class ViewMounts {
       await this.#hosts.unmount({ viewId: view.id, force });
       await this.removeDefaultTarget(view.id);
     } catch (error) {
-      if (!isBusy(error)) throw error;
-      const users = await findMountUsers(view.target);
-      const who = users.map(({ pid, command }) => `${command} (process ${pid})`).join(", ");
-      throw new FailedPreconditionError(
-        `unmount view ${view.name} from ${view.target}: it is in use${who === "" ? "" : ` by ${who}`}; stop that first, or use --force to detach it`,
-        { cause: error, details: { users } },
-      );
+      throw await withUsers(view, error);
     }
   }
 
@@ -146,6 +140,14 @@ export class ViewMounts {
   }
 }
 
-function isBusy(error: unknown): boolean {
-  return error instanceof BaseError && error.details?.errnoName === "EBUSY";
+/** Adds who uses the mount to an error that says that somebody does. */
+async function withUsers(view: ViewRow, error: unknown): Promise<unknown> {
+  if (!(error instanceof FailedPreconditionError)) return error;
+  const users = await findMountUsers(view.target);
+  if (users.length === 0) return error;
+  const who = users.map(({ pid, command }) => `${command} (process ${pid})`).join(", ");
+  return new FailedPreconditionError(
+    `unmount view ${view.name} from ${view.target}: it is in use by ${who}; stop that first, or use --force to detach it`,
+    { cause: error, details: { users } },
+  );
 }

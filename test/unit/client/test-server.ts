@@ -27,7 +27,7 @@ export async function startServer(handlers: Partial<Handlers<typeof Varve>>): Pr
   };
   const all = Object.fromEntries(Varve.methods.map((method) => [method.localName, missing]));
   const complete = { ...all, ...handlers } as Handlers<typeof Varve>;
-  addService(grpc, Varve, complete, (bug) => bugs.push(bug));
+  addService(grpc, Varve, complete, { logBug: (bug) => bugs.push(bug) });
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
   const listener = net.createServer((connection) => injector.injectConnection(connection));
   await new Promise<void>((resolve) => listener.listen(socket, resolve));

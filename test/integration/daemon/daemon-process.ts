@@ -1,0 +1,133 @@
+/** A daemon process with private directories. */
+
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isListening } from "../../../src/client/autostart.js";
+import { VarveClient } from "../../../src/client/client.js";
+import type { View } from "../../../src/services/gen/varve/v1/varve_pb.js";
+import { readMounts } from "../../../src/views/mount-table.js";
+
+const ENTRY = path.resolve(import.meta.dirname, "../../../dist/daemon/main.js");
+
+/** Directories of one daemon, and the daemon that runs on them now. */
+export class DaemonSandbox {
+  readonly directory = mkdtempSync(path.join(os.tmpdir(), "varve-daemon-"));
+  readonly socket = this.path("state/varve.sock");
+  readonly client = VarveClient.connect({ socket: this.socket });
+  #child: ChildProcess | undefined;
+  #log = "";
+
+  path(...parts: string[]): string {
+    return path.join(this.directory, ...parts);
+  }
+
+  /** What the daemons wrote to standard error. */
+  get log(): string {
+    return this.#log;
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  /** Starts a daemon that may fail; resolves with the exit code, or undefined once it listens. */
+  async tryStart(...flags: string[]): Promise<number | undefined> {
+    const given = ["--root", this.path("root"), "--state", this.path("state"), ...flags];
+    const child = spawn(process.execPath, [ENTRY, ...given], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    this.#child = child;
+    child.stderr.on("data", (chunk: Buffer) => {
+      this.#log += chunk.toString();
+    });
+    while (child.exitCode === null && child.signalCode === null) {
+      if (await isListening(this.socket)) return undefined;
+      await sleep(10);
+    }
+    return child.exitCode ?? -1;
+  }
+
+  async start(...flags: string[]): Promise<void> {
+    const code = await this.tryStart(...flags);
+    if (code !== undefined) throw new Error(`daemon ended with ${code}:\n${this.#log}`);
+    // It listens before it is ready, and answers when it is.
+    await this.client.version();
+  }
+
+  /** Sends a signal and waits for the end; the exit code, null for death by signal. */
+  async end(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return null;
+    const exit = once(child, "exit");
+    child.kill(signal);
+    const [code] = (await exit) as [number | null];
+    return code;
+  }
+
+  /** Kills what runs, unmounts and removes everything. */
+  async dispose(): Promise<void> {
+    this.client.close();
+    await this.end("SIGKILL");
+    for (const target of this.mounts()) spawnSync("umount", ["-l", target]);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  /** Mount points below the sandbox. */
+  mounts(): string[] {
+    return readMounts()
+      .map((mount) => mount.mountPoint)
+      .filter((target) => target.startsWith(`${this.directory}/`));
+  }
+
+  async load(layout: string): Promise<string[]> {
+    const names: string[] = [];
+    for await (const { loaded } of this.client.loadImages({ path: layout })) {
+      if (loaded !== undefined) names.push(loaded.reference);
+    }
+    return names;
+  }
+
+  async mount(request: Parameters<VarveClient["mountView"]>[0]): Promise<View> {
+    let view: View | undefined;
+    for await (const message of this.client.mountView(request)) view = message.view ?? view;
+    if (view === undefined) throw new Error("no view came back");
+    return view;
+  }
+
+  async commit(request: Parameters<VarveClient["commitView"]>[0]) {
+    for await (const { image } of this.client.commitView(request)) {
+      if (image !== undefined) return image;
+    }
+    throw new Error("no image came back");
+  }
+
+  /** docker-style lines: "A /path". */
+  async diff(name: string): Promise<string[]> {
+    const lines: string[] = [];
+    for await (const { changes } of this.client.diffView({ name })) {
+      for (const { kind, path: changed } of changes) {
+        lines.push(`${" ACD"[kind]} ${Buffer.from(changed).toString()}`);
+      }
+    }
+    return lines;
+  }
+}
+
+/** A program's exit status and output; asynchronous, because the test's own thread serves nothing. */
+export function run(command: string, ...args: string[]): { status: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
+  return { status, output: `${stdout}${stderr}`.trim() };
+}
+
+/** True when a process with this ID exists. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
