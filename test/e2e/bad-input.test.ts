@@ -21,7 +21,7 @@ function storeState() {
   const list = (path: string) => readdirSync(sandbox.path(path)).sort();
   return {
     images: sandbox.varve("images", "--no-trunc", "--digests", "-a"),
-    views: sandbox.varve("views"),
+    views: sandbox.varve("views", "--format", "{{.ID}} {{.Name}} {{.Status}} {{.Target}}"),
     blobs: list("root/blobs/sha256"),
     ingests: list("root/ingest"),
     snapshots: list("root/snapshots"),
@@ -63,7 +63,7 @@ describe("a command that fails", () => {
 
   it("names an image that is not there", () => {
     expectFailure(sandbox.try("mount", "nosuch:1"), /docker\.io\/library\/nosuch:1|nosuch:1/);
-    expectFailure(sandbox.try("inspect", "nosuch"), /nosuch/);
+    expectFailure(sandbox.try("history", "nosuch"), /nosuch/);
     expectFailure(sandbox.try("rmi", "nosuch"), /nosuch/);
     expectFailure(sandbox.try("save", "nosuch", "-o", sandbox.path("no.tar")), /nosuch/);
     unchanged();
@@ -71,7 +71,7 @@ describe("a command that fails", () => {
 
   it("names a reference that is malformed", () => {
     expectFailure(sandbox.try("mount", "Not A Reference"), /Not A Reference/);
-    expectFailure(sandbox.try("tag", "busybox", "UPPER/case"), /UPPER\/case|lower ?case/);
+    expectFailure(sandbox.try("tag", "busybox", "lower/CASE"), /lower ?case/);
     unchanged();
   });
 
@@ -91,9 +91,16 @@ describe("a command that fails", () => {
   });
 
   it("names a blob that is missing", () => {
-    const layout = damagedLayout("missing", `${LAYER}; rm blobs/sha256/$layer`);
-    expectFailure(sandbox.try("load", "-i", layout), /sha256:[0-9a-f]{64}/);
-    unchanged();
+    // In a store of its own: a blob that is in the store already need not be in the archive.
+    const empty = new Sandbox("missing-blob");
+    try {
+      const layout = damagedLayout("missing", `${LAYER}; rm blobs/sha256/$layer`);
+      expectFailure(empty.try("load", "-i", layout), /sha256:[0-9a-f]{64}/);
+      expect(empty.varve("images", "-aq")).toBe("");
+      expect(readdirSync(empty.path("root/blobs/sha256"))).toEqual([]);
+    } finally {
+      empty.dispose();
+    }
   });
 
   it("finds a truncated archive", () => {
@@ -131,7 +138,6 @@ fs.writeFileSync("index.json", JSON.stringify(index));'`,
     // Compressed layers are only opened when they are unpacked: either moment may find it.
     const outcome = loaded.status === 0 ? sandbox.try("mount", "liar:1") : loaded;
     expectFailure(outcome, /diff ID/);
-    expect(sandbox.varve("views")).toBe(before.views);
     expect(readdirSync(sandbox.path("root/snapshots")).sort()).toEqual(before.snapshots);
     if (loaded.status === 0) sandbox.varve("rmi", "liar:1");
     unchanged();
@@ -174,7 +180,7 @@ fs.writeFileSync("index.json", JSON.stringify(index));'`,
   it("answers a wrong flag or command with its usage and exit code 2", () => {
     expectFailure(sandbox.try("mount", "--nosuchflag"), /nosuchflag/, 2);
     expectFailure(sandbox.try("moutn"), /moutn[\s\S]*mount/, 2);
-    expectFailure(sandbox.try("diff"), /name/i, 2);
+    expectFailure(sandbox.try("diff"), /view/, 2);
     unchanged();
   });
 });
@@ -204,14 +210,15 @@ describe("a daemon that cannot do its work", () => {
     const other = new Sandbox("no-fuse");
     try {
       const script = `
-mount --bind "$EMPTY" /dev/fuse
+mount -t tmpfs none /dev
+mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9
 bin/varve load -q -i "$IMAGE" >/dev/null
 bin/varve mount busybox --name x; echo "status $?"
 bin/varve views -q
 bin/varve daemon stop`;
       const outcome = attempt("unshare", ["--mount", "bash", "-c", script], {
         cwd: PROJECT,
-        env: { ...other.env, IMAGE: sandbox.path("busybox.tar"), EMPTY: "/dev/null" },
+        env: { ...other.env, IMAGE: sandbox.path("busybox.tar") },
       });
       expect(outcome.stderr).toMatch(/^varve: .*\/dev\/fuse/m);
       expect(outcome.stdout.trim()).toBe("status 1");

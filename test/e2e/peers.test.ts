@@ -168,8 +168,9 @@ describe("an image of another tool", () => {
     }
     run("umoci", ["unpack", "--image", image, sandbox.path("umoci-last")]);
     const loaded = sandbox.varve("load", "-i", layout);
-    expect(loaded).toContain("many");
-    const ours = sandbox.mount("many", "umoci-many");
+    // A layout names tags only: the directory's name is the repository.
+    expect(loaded).toContain("umoci-layout:many");
+    const ours = sandbox.mount("umoci-layout:many", "umoci-many");
     expect(compareTrees(readTree(sandbox.path("umoci-last/rootfs")), readTree(ours))).toEqual([]);
   }, 120_000);
 

