@@ -8,7 +8,7 @@ import type { ImageStore } from "./image-store.js";
 import { MAX_MANIFEST_BYTES } from "./limits.js";
 import { parseIndex, parseManifest } from "./manifest.js";
 import { isIndexType, isManifestType, OCI_INDEX } from "./media-types.js";
-import { familiarReference, familiarRepository, isPlainlyId, parseReference } from "./reference.js";
+import { isPlainlyId, parseReference, repositoryOf } from "./reference.js";
 
 /** A file of the archive that is made here. */
 export type PlannedDocument = { readonly path: string; readonly data: Buffer };
@@ -178,8 +178,7 @@ function groupById(planned: readonly PlannedImage[]): SavePlan["images"] {
     const group = groups.get(image.id) ?? { image, tags: [] };
     groups.set(image.id, group);
     if (name === undefined || parseReference(name).tag === undefined) continue;
-    const familiar = familiarReference(name);
-    if (!group.tags.includes(familiar)) group.tags.push(familiar);
+    if (!group.tags.includes(name)) group.tags.push(name);
   }
   return [...groups.values()];
 }
@@ -193,7 +192,10 @@ export function ociDocuments(manifests: readonly Descriptor[]): PlannedDocument[
   ];
 }
 
-/** docker's manifest.json and repositories, which point into the same blobs. */
+/**
+ * docker's manifest.json and repositories, which point into the same blobs. Names stand in full:
+ * docker shortens them itself, and podman would take a short one for its own "localhost/…".
+ */
 export function dockerDocuments(plan: SavePlan): PlannedDocument[] {
   const blobPath = (digest: Digest) => `blobs/${digest.replace(":", "/")}`;
   const manifest = plan.images.map(({ image, tags }) => ({
@@ -205,7 +207,7 @@ export function dockerDocuments(plan: SavePlan): PlannedDocument[] {
   for (const { image, tags } of plan.images) {
     for (const name of tags) {
       const reference = parseReference(name);
-      const repository = familiarRepository(reference);
+      const repository = repositoryOf(reference);
       repositories[repository] ??= {};
       repositories[repository][reference.tag!] = (image.chainIds.at(-1) ?? image.id).slice(7);
     }

@@ -175,7 +175,7 @@ describe("a multi-platform image", () => {
 });
 
 describe("docker's documents", () => {
-  it("point to the same blobs, with short names", async () => {
+  it("point to the same blobs, with full names", async () => {
     await loadApp("app:1", "quay.io/team/app:2");
     const format = "docker-archive";
     await save(["app:1", "quay.io/team/app:2"], target(), { format });
@@ -186,12 +186,15 @@ describe("docker's documents", () => {
     expect(read("manifest.json")).toEqual([
       {
         Config: blob(image.id),
-        RepoTags: ["app:1", "quay.io/team/app:2"],
+        RepoTags: ["docker.io/library/app:1", "quay.io/team/app:2"],
         Layers: image.layers.map((layer) => blob(layer.digest)),
       },
     ]);
     const top = image.chainIds.at(-1)!.slice(7);
-    expect(read("repositories")).toEqual({ app: { 1: top }, "quay.io/team/app": { 2: top } });
+    expect(read("repositories")).toEqual({
+      "docker.io/library/app": { 1: top },
+      "quay.io/team/app": { 2: top },
+    });
     const layer = execFileSync("tar", ["-xOf", target(), blob(image.layers[0]!.digest)]);
     expect(sha256(layer)).toBe(image.layers[0]!.digest);
   });
