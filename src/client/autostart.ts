@@ -1,7 +1,15 @@
 /** Finding the daemon that a command means, and starting it when none runs. */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  statSync,
+} from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -33,6 +41,8 @@ export interface AutostartResult {
 
 const DEFAULT_TIMEOUT_MS = 20_000;
 const LOG_TAIL_BYTES = 2048;
+// The daemon itself does not rotate: service managers do, and this log is for those without one.
+const MAX_LOG_BYTES = 4 * 1024 * 1024;
 
 /**
  * Returns when a daemon accepts connections at `socket`; starts one, detached, when none does.
@@ -46,6 +56,7 @@ export async function ensureDaemon(options: AutostartOptions): Promise<Autostart
   const directory = options.logDirectory ?? options.state ?? path.dirname(options.socket);
   mkdirSync(directory, { recursive: true, mode: 0o711 });
   const logPath = path.join(directory, "daemon.log");
+  if (sizeOf(logPath) > MAX_LOG_BYTES) renameSync(logPath, `${logPath}.old`);
   const logStart = sizeOf(logPath);
   const daemon = startDaemon(options, logPath);
   const deadline = Date.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS);

@@ -9,8 +9,8 @@ const STANDARD_ERROR = 2;
 /** A logger of this level. Lines are written synchronously: none is lost when the process ends. */
 export function createLogger(level: string): Logger {
   const destination = process.stderr.isTTY
-    ? { write: (line: string) => void writeSync(STANDARD_ERROR, readable(line)) }
-    : pino.destination({ dest: STANDARD_ERROR, sync: true });
+    ? { write: (line: string) => writeLine(readable(line)) }
+    : { write: writeLine };
   return pino(
     {
       level,
@@ -20,6 +20,15 @@ export function createLogger(level: string): Logger {
     },
     destination,
   );
+}
+
+/** A log that nobody reads any more (a closed pipe, a full disk) is no reason to end. */
+function writeLine(line: string): void {
+  try {
+    writeSync(STANDARD_ERROR, line);
+  } catch {
+    // There is nowhere left to say so.
+  }
 }
 
 /** The face of the log that the rooms below see. */

@@ -60,16 +60,19 @@ export interface Change {
 /** Changes come in batches of at most this many. */
 export const CHANGE_BATCH = 1000;
 
-/** Runs the tasks; at most `workers` at once, the others wait. */
+// One that is long (removing a big tree) must not hold up the others.
+const CHORE_WORKERS = 2;
+
+/** Runs the tasks; of the long ones at most `workers` at once, the others wait. */
 export class LayerTasks {
   readonly #pool: WorkerPool;
+  /** For what people wait for: a mount must not stand behind the unpacking of fifty layers. */
+  readonly #chores: WorkerPool;
 
   constructor(o: { workers: number }) {
-    this.#pool = new WorkerPool({
-      file: workerFile(import.meta.url, "layer-worker"),
-      name: "layers",
-      size: o.workers,
-    });
+    const file = workerFile(import.meta.url, "layer-worker");
+    this.#pool = new WorkerPool({ file, name: "layers", size: o.workers });
+    this.#chores = new WorkerPool({ file, name: "chores", size: CHORE_WORKERS });
   }
 
   /** Unpacks a layer. `onProgress` gets the compressed bytes so far. */
@@ -89,7 +92,7 @@ export class LayerTasks {
 
   /** Makes an upper directory (with the chain's root's attributes) and its work directory. */
   prepareUpper(task: UpperTask): Promise<void> {
-    return this.#pool.run("prepareUpper", task);
+    return this.#chores.run("prepareUpper", task);
   }
 
   /** Packs an upper directory. `onProgress` gets the uncompressed bytes so far. */
@@ -109,21 +112,21 @@ export class LayerTasks {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const onEvent = (event: unknown) => onChanges(event as readonly Change[]);
-    return this.#pool.run("changes", task, { onEvent, signal });
+    return this.#chores.run("changes", task, { onEvent, signal });
   }
 
   /** Disk usage of a tree. */
   usage(path: string): Promise<DiskUsage> {
-    return this.#pool.run("usage", path);
+    return this.#chores.run("usage", path);
   }
 
   /** Removes a tree; one that is not there is fine. */
   removeTree(path: string): Promise<void> {
-    return this.#pool.run("removeTree", path);
+    return this.#chores.run("removeTree", path);
   }
 
   /** Ends the threads; tasks under way fail with UnavailableError. */
-  close(): Promise<void> {
-    return this.#pool.close();
+  async close(): Promise<void> {
+    await Promise.all([this.#pool.close(), this.#chores.close()]);
   }
 }

@@ -24,13 +24,16 @@ export interface HostEvents {
 /** Spreads mounts over at most `size` threads, started when needed. */
 export class ViewHosts {
   readonly #size: number;
+  readonly #file: string;
   readonly #events: HostEvents;
   readonly #hosts = new Set<Host>();
   #started = 0;
   #closing = false;
 
-  constructor(o: { size: number; events: HostEvents }) {
+  /** @param o.file the threads' entry, for tests */
+  constructor(o: { size: number; file?: string | undefined; events: HostEvents }) {
     this.#size = o.size;
+    this.#file = o.file ?? workerFile(import.meta.url, "view-worker");
     this.#events = o.events;
   }
 
@@ -79,7 +82,7 @@ export class ViewHosts {
     const host: Host = {
       views,
       worker: new WorkerHost({
-        file: workerFile(import.meta.url, "view-worker"),
+        file: this.#file,
         name: `views-${++this.#started}`,
         onEvent: (event) => this.#receive(host, event as ViewEvent),
         onExit: (error) => {

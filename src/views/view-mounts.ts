@@ -26,11 +26,18 @@ export class ViewMounts {
   readonly #hosts: ViewHosts;
 
   /** @param o.onLost a view is no longer mounted, without `unmount` having been called */
-  constructor(o: { state: string; workers: number; log: Log; onLost(viewId: string): void }) {
+  constructor(o: {
+    state: string;
+    workers: number;
+    workerFile: string | undefined;
+    log: Log;
+    onLost(viewId: string): void;
+  }) {
     this.#directory = path.join(o.state, "views");
     this.#log = o.log;
     this.#hosts = new ViewHosts({
       size: o.workers,
+      file: o.workerFile,
       events: {
         onEnded: (viewId) => {
           this.#log.info(`view ${viewId}: unmounted`);

@@ -55,6 +55,8 @@ export class Views {
     privileged: boolean;
     /** Threads that serve mounts. */
     workers: number;
+    /** Their entry, for tests. */
+    workerFile?: string;
     log: Log;
   }) {
     this.#database = o.database;
@@ -66,6 +68,7 @@ export class Views {
     this.#mounts = new ViewMounts({
       state: o.state,
       workers: o.workers,
+      workerFile: o.workerFile,
       log: o.log,
       onLost: (viewId) => this.#markUnmounted(viewId),
     });
@@ -79,10 +82,9 @@ export class Views {
   async open(o: { restore: boolean }): Promise<void> {
     await this.#directories.open(this.list().map((view) => view.id));
     await this.#mounts.detachDead(this.list());
-    for (const view of this.list().filter((row) => row.mounted)) {
-      if (o.restore) await this.#restore(view);
-      else this.#markUnmounted(view.id);
-    }
+    const wanted = this.list().filter((row) => row.mounted);
+    if (o.restore) await Promise.all(wanted.map((view) => this.#restore(view)));
+    else for (const view of wanted) this.#markUnmounted(view.id);
   }
 
   /** Every view, oldest first. */
@@ -250,9 +252,10 @@ export class Views {
    */
   async close(o: { keepMounts: boolean }): Promise<void> {
     if (!o.keepMounts) {
-      for (const view of this.list().filter((row) => this.isMounted(row))) {
-        await this.#exclusive(view.id, () => this.#unmountAtEnd(view));
-      }
+      const mounted = this.list().filter((row) => this.isMounted(row));
+      await Promise.all(
+        mounted.map((view) => this.#exclusive(view.id, () => this.#unmountAtEnd(view))),
+      );
     }
     await this.#mounts.close();
   }
@@ -323,7 +326,7 @@ export class Views {
   }
 
   /** Runs `work` with the view as it is once all earlier work on it is done. */
-  #exclusive<R>(selector: string, work: (view: ViewRow) => Promise<R>): Promise<R> {
+  async #exclusive<R>(selector: string, work: (view: ViewRow) => Promise<R>): Promise<R> {
     const { id, name } = this.get(selector);
     const lock = this.#locks.get(id) ?? new Mutex();
     this.#locks.set(id, lock);

@@ -2,9 +2,9 @@
 
 import type { ViewRow } from "../../metadata/view-table.js";
 import type { UnpackOptions } from "../../snapshots/unpacker.js";
-import { InvalidArgumentError } from "../../system/errors.js";
+import { CancelledError, InvalidArgumentError } from "../../system/errors.js";
 import type { Core } from "../core.js";
-import { unpackImage } from "./unpack-image.js";
+import { unpackImage, unpackResolved } from "./unpack-image.js";
 
 /** What to mount; empty strings mean "not given". */
 export interface MountRequest extends UnpackOptions {
@@ -38,7 +38,10 @@ export async function mountView(core: Core, request: MountRequest): Promise<View
       readOnly: request.readOnly,
     });
     try {
-      return await core.views.mount(view.id, target);
+      const mounted = await core.views.mount(view.id, target);
+      // Nobody would know that it is there.
+      if (request.signal?.aborted === true) throw new CancelledError("mount: cancelled");
+      return mounted;
     } catch (error) {
       await core.views.remove(view.id, true);
       throw error;
@@ -59,6 +62,11 @@ async function mountAgain(
     throw new InvalidArgumentError(
       `mount view ${view.name}: it is writable, which cannot change; make a read-only view of ${view.image}`,
     );
+  }
+  // Snapshots can always be made again; what was written is in the upper directory.
+  if (view.chainId !== undefined && !core.snapshots.has(view.chainId)) {
+    const image = await core.images.resolveManifest(view.manifestDigest);
+    return unpackResolved(core, image, request, () => core.views.mount(view.id, target));
   }
   return core.views.mount(view.id, target);
 }

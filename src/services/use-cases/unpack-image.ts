@@ -27,6 +27,16 @@ export async function unpackImage<R>(
   work: (unpacked: UnpackedImage) => Promise<R>,
 ): Promise<R> {
   const image = await core.images.resolve(o.reference, o.platform === "" ? undefined : o.platform);
+  return unpackResolved(core, image, o, work);
+}
+
+/** The same for an image that is resolved already, by its manifest for example. */
+export async function unpackResolved<R>(
+  core: Core,
+  image: ResolvedImage,
+  o: UnpackOptions,
+  work: (unpacked: UnpackedImage) => Promise<R>,
+): Promise<R> {
   const manifest = { type: "content", id: image.manifestDescriptor.digest } as const;
   return withLease(core.database, [manifest], async () => {
     const layers = image.layers.map((descriptor, position) => ({

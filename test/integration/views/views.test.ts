@@ -1,0 +1,211 @@
+/** Views without a daemon: threads that crash, names that race, directories that are left over. */
+
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type Digest, digestOf } from "../../../src/content/digest.js";
+import { type Database, openDatabase } from "../../../src/metadata/database.js";
+import { LayerTasks } from "../../../src/snapshots/layer-tasks.js";
+import type { Log } from "../../../src/snapshots/log.js";
+import { SnapshotStore } from "../../../src/snapshots/snapshot-store.js";
+import { Unpacker } from "../../../src/snapshots/unpacker.js";
+import { readMounts } from "../../../src/views/mount-table.js";
+import { Views } from "../../../src/views/views.js";
+import { LayerArchives } from "../snapshots/layer-archives.js";
+
+const CRASHING = fileURLToPath(new URL("./crashing-worker.mjs", import.meta.url));
+
+let directory: string;
+let database: Database;
+let tasks: LayerTasks;
+let snapshots: SnapshotStore;
+let views: Views;
+let chainId: Digest | undefined;
+let warnings: string[];
+
+const log: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: (message) => warnings.push(message),
+};
+
+async function openViews(workers = 1, workerFile?: string): Promise<void> {
+  views = new Views({
+    root: directory,
+    state: path.join(directory, "state"),
+    database,
+    snapshots,
+    tasks,
+    privileged: true,
+    workers,
+    ...(workerFile === undefined ? {} : { workerFile }),
+    log,
+  });
+  await views.open({ restore: true });
+}
+
+beforeEach(async () => {
+  directory = mkdtempSync(path.join(os.tmpdir(), "varve-views-"));
+  warnings = [];
+  process.env.CRASH_FILE = path.join(directory, "crash");
+  database = openDatabase(path.join(directory, "varve.db"));
+  tasks = new LayerTasks({ workers: 2 });
+  snapshots = new SnapshotStore({ root: directory, database, tasks, privileged: true, log });
+  await snapshots.open();
+  const blobs = new LayerArchives(directory);
+  const unpacker = new Unpacker({ snapshots, blobs, tasks, privileged: true });
+  chainId = await unpacker.unpack([blobs.add({ "etc/name": "base", "sub/file": "x" })]);
+  await openViews();
+});
+
+afterEach(async () => {
+  await views.close({ keepMounts: false });
+  for (const target of ourMounts()) spawnSync("umount", ["-l", target]);
+  await tasks.close();
+  database.close();
+  rmSync(directory, { recursive: true });
+});
+
+const ourMounts = () =>
+  readMounts()
+    .map((mount) => mount.mountPoint)
+    .filter((target) => target.startsWith(directory));
+
+function prepare(name?: string, o: { chain?: Digest | undefined; readOnly?: boolean } = {}) {
+  return views.prepare({
+    name,
+    image: "docker.io/library/test:latest",
+    imageId: digestOf("config"),
+    manifestDigest: digestOf("manifest"),
+    chainId: "chain" in o ? o.chain : chainId,
+    readOnly: o.readOnly ?? false,
+  });
+}
+
+const cat = (file: string) => execFileSync("cat", [file], { encoding: "utf8" });
+
+describe("a crashed thread", () => {
+  it("takes only its own mounts along, which can be mounted again", async () => {
+    await views.close({ keepMounts: false });
+    await openViews(2, CRASHING);
+    const names = ["a", "b", "c"];
+    for (const name of names) await prepare(name);
+    const mounted = await Promise.all(names.map((name) => views.mount(name)));
+    writeFileSync(path.join(mounted[0]!.target, "etc/new"), "survives");
+    writeFileSync(process.env.CRASH_FILE!, "");
+    while (views.list().some((view) => view.mounted)) await sleep(10);
+    while (ourMounts().length > 0) await sleep(10);
+    expect(warnings.filter((message) => message.includes("crashed"))).not.toEqual([]);
+    rmSync(process.env.CRASH_FILE!);
+    const { target } = await views.mount("a");
+    expect(cat(path.join(target, "etc/new"))).toBe("survives");
+  });
+});
+
+describe("a view", () => {
+  it("has an upper directory that looks like the image's root", async () => {
+    const view = await prepare("v");
+    const upper = statSync(views.upperDir(view)!);
+    const lower = statSync(snapshots.layerDirs(chainId)[0]!);
+    expect([upper.mode, upper.uid, upper.mtimeMs]).toEqual([lower.mode, lower.uid, lower.mtimeMs]);
+  });
+
+  it("of an image without layers is an empty root that can be written", async () => {
+    await prepare("empty", { chain: undefined });
+    const { target } = await views.mount("empty");
+    expect(readdirSync(target)).toEqual([]);
+    writeFileSync(path.join(target, "file"), "x");
+    const changes: string[] = [];
+    await views.changes("empty", (batch) => {
+      changes.push(...batch.map(({ kind, path }) => `${kind} ${path}`));
+    });
+    expect(changes).toEqual(["A /file"]);
+  });
+
+  it("is created by one of those who ask for a name at once", async () => {
+    const results = await Promise.allSettled([1, 2, 3].map(() => prepare("same")));
+    const codes = results.map((result) =>
+      result.status === "fulfilled" ? "made" : (result.reason as { code: string }).code,
+    );
+    expect(codes.sort()).toEqual(["ALREADY_EXISTS", "ALREADY_EXISTS", "made"]);
+    expect(readdirSync(path.join(directory, "views"))).toHaveLength(1);
+  });
+
+  it("is mounted by one of those who ask at once", async () => {
+    await prepare("same");
+    const results = await Promise.allSettled([1, 2, 3].map(() => views.mount("same")));
+    expect(results.filter((result) => result.status === "fulfilled")).toHaveLength(1);
+    expect(ourMounts()).toHaveLength(1);
+  });
+
+  it("needs its chain", async () => {
+    await expect(prepare("lost", { chain: digestOf("nothing") })).rejects.toMatchObject({
+      code: "NOT_FOUND",
+    });
+    expect(readdirSync(path.join(directory, "views"))).toEqual([]);
+  });
+
+  it("is mounted where a symlink leads, and found there", async () => {
+    mkdirSync(path.join(directory, "real"));
+    symlinkSync(path.join(directory, "real"), path.join(directory, "link"));
+    await prepare("v");
+    const { target } = await views.mount("v", path.join(directory, "link"));
+    expect(target).toBe(path.join(directory, "real"));
+    expect(ourMounts()).toEqual([target]);
+  });
+
+  it("leaves nothing mounted or made when mounting fails", async () => {
+    const view = await prepare("v");
+    rmSync(views.upperDir(view)!, { recursive: true });
+    const target = path.join(directory, "new-target");
+    await expect(views.mount("v", target)).rejects.toThrow();
+    expect(existsSync(target)).toBe(false);
+    expect(ourMounts()).toEqual([]);
+    expect(views.get("v").mounted).toBe(false);
+  });
+
+  it("waits for the work on it that is under way", async () => {
+    await prepare("v");
+    const order: string[] = [];
+    const holding = views.withUpper("v", async () => {
+      await sleep(50);
+      order.push("work");
+    });
+    await views.remove("v", false).then(() => order.push("removed"));
+    await holding;
+    expect(order).toEqual(["work", "removed"]);
+    await expect(views.mount("v")).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  it("keeps a file that was deleted while a program has it open", async () => {
+    await prepare("v");
+    const { target } = await views.mount("v");
+    const script = 'exec 3< "$1/etc/name"; rm "$1/etc/name"; cat <&3';
+    const { stdout } = spawnSync("sh", ["-c", script, "sh", target], { encoding: "utf8" });
+    expect(stdout).toBe("base");
+    await views.unmount("v", false);
+  });
+});
+
+describe("a start", () => {
+  it("removes directories of no view", async () => {
+    await prepare("kept");
+    mkdirSync(path.join(directory, "views/.tmp-x/upper/deep"), { recursive: true });
+    mkdirSync(path.join(directory, "views/0123456789abcdef/upper"), { recursive: true });
+    await openViews();
+    expect(readdirSync(path.join(directory, "views"))).toEqual([views.get("kept").id]);
+  });
+});
