@@ -236,7 +236,7 @@ export const steps: fc.Arbitrary<Step>[] = [
       same(`truncate ${p}`, result, done);
     }),
   ),
-  fc.tuple(existing, fc.constantFrom(0o600, 0o755, 0o644)).map(([p, mode]) =>
+  fc.tuple(existing, fc.constantFrom(0o700, 0o755, 0o744)).map(([p, mode]) =>
     step(`chmod ${p} ${mode}`, ({ view, model }) => {
       const node = view.walk(p);
       if (node < 0 || typeOf(view, node) === S_IFLNK) return;

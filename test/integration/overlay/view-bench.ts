@@ -1,7 +1,7 @@
 /** A private directory with layers, an upper directory and real FUSE mounts of them, for one test. */
 
 import { type ChildProcess, execFileSync, fork } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildSync } from "esbuild";
@@ -142,10 +142,17 @@ export class ViewBench {
     return target;
   }
 
+  /** Undoes every `mountKernelOverlay`. */
+  unmountKernelOverlays(): void {
+    for (const target of this.#overlays.splice(0)) {
+      execFileSync("umount", [target]);
+      rmdirSync(target);
+    }
+  }
+
   /** Unmounts everything and removes the directory. */
   async dispose(): Promise<void> {
-    for (const target of this.#overlays) execFileSync("umount", ["-l", target]);
-    this.#overlays = [];
+    this.unmountKernelOverlays();
     try {
       await this.unmount();
     } catch {

@@ -184,11 +184,11 @@ describe("copy-up", () => {
     expect(view.rename("d/sub", "s")).toBe(0);
     view.forgetAll();
     const paths = ["d/f2", "moved-link", "d/e", "s/deeper"];
-    expect(paths.map((path) => view.walk(path))).toEqual(ids);
+    // Without root, a symlink cannot carry the record of its number.
+    const numbers = () => paths.map((path, at) => (isRoot || at !== 1 ? view.walk(path) : ids[at]));
+    expect(numbers()).toEqual(ids);
     view.remount();
-    // Without root, a symlink cannot carry the record.
-    const check = (path: string) => isRoot || path !== "moved-link";
-    expect(paths.map((path, at) => (check(path) ? view.walk(path) : ids[at]))).toEqual(ids);
+    expect(numbers()).toEqual(ids);
   });
 });
 
