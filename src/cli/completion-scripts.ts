@@ -42,7 +42,7 @@ complete -F _varve varve
 const ZSH = `#compdef varve
 # zsh completion for varve.
 _varve() {
-  local line value paths=
+  local line value description paths=
   local -a candidates
   for line in "\${(@f)$("\${words[1]}" __complete "\${(@)words[2,CURRENT]}" 2> /dev/null)}"; do
     case $line in
@@ -51,11 +51,12 @@ _varve() {
       :dirs) paths=dirs ;;
       *)
         value=\${line%%$'\\t'*}
-        candidates+=("\${value//:/\\\\:}:\${line#*$'\\t'}")
+        description=\${line#*$'\\t'}
+        candidates+=("\${value//:/\\\\:}:$description")
         ;;
     esac
   done
-  (( \${#candidates} )) && _describe -o 'varve' candidates
+  (( \${#candidates} )) && _describe varve candidates
   [[ $paths == files ]] && _files
   [[ $paths == dirs ]] && _files -/
   return 0

@@ -39,13 +39,26 @@ export async function main(argv: readonly string[], io: CliIo): Promise<number> 
     program.hook("preSubcommand", (root) => {
       running.globals = root.opts() as GlobalOptions;
     });
-    await program.parseAsync([...argv], { from: "user" });
+    const finished = program.parseAsync([...argv], { from: "user" });
+    await Promise.race([finished, abandoned(io.signal)]);
     return io.signal.aborted ? EXIT.interrupted : EXIT.ok;
   } catch (error) {
     return reportFailure(error, io, running.command, running.globals.debug === true);
   } finally {
     for (const client of connections) client.close();
   }
+}
+
+// Calls under way end at once when they are cancelled; waiting for a daemon to start does not.
+const ABANDON_MS = 500;
+
+/** Resolves when a command was interrupted and had its time to end by itself. */
+function abandoned(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const onAbort = () => setTimeout(resolve, ABANDON_MS).unref();
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
 }
 
 function contextOf(

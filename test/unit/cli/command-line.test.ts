@@ -1,7 +1,7 @@
 /** The command line itself: usage errors, help, exit codes, completion. No daemon runs here. */
 
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Writable } from "node:stream";
@@ -247,7 +247,9 @@ describe("completion", () => {
     async (shell) => {
       const { stdout } = await varve(["completion", shell]);
       expect(stdout).toBe(completionScript(shell));
-      const check = spawnSync(shell, ["-n"], { input: stdout, encoding: "utf8" });
+      const file = path.join(directory, `completion.${shell}`);
+      writeFileSync(file, stdout);
+      const check = spawnSync(shell, ["-n", file], { encoding: "utf8" });
       const isInstalled = check.error === undefined;
       expect(isInstalled ? check.stderr : "").toBe("");
       expect(isInstalled ? check.status : 0).toBe(0);
