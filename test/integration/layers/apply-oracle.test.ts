@@ -23,7 +23,7 @@ import { sys } from "../../../src/system/addon.js";
 import { type ByteString, toBytes } from "../../../src/system/bytes.js";
 import { AT_FDCWD } from "../../../src/system/constants.js";
 import { compareTrees, readTree } from "../../tools/tree.js";
-import { archive, directory, file, hardlink } from "../../unit/layers/tar-fixture.js";
+import { archive, directory, file, hardlink, object } from "../../unit/layers/tar-fixture.js";
 
 let scratch: string;
 beforeEach(() => {
@@ -171,4 +171,44 @@ it("whiteouts and opaque marks are the kernel's: overlayfs hides what they hide"
   } finally {
     run("umount", merged);
   }
+});
+
+it("without root, owners, devices and privileged attributes are left out, and the rest is right", async () => {
+  const blobPath = join(scratch, "layer.tar");
+  const attribute = (name: string) => ({ name: name as ByteString, value: Buffer.from("v") });
+  const xattrs = [attribute("user.mine"), attribute("trusted.mine")];
+  writeFileSync(
+    blobPath,
+    archive(
+      directory("./", { uid: 0 }),
+      directory("locked", { mode: 0o500 }),
+      file("locked/suid", "x", { uid: 0, mode: 0o4755, xattrs }),
+      object("null", "character", { rdev: 0x103, mode: 0o666 }),
+      file(".wh.gone"),
+      file("locked/.wh..wh..opq"),
+    ),
+  );
+  const targetDir = join(scratch, "ours");
+  mkdirSync(targetDir);
+  chownSync(targetDir, 65534, 65534);
+  chmodSync(scratch, 0o755);
+  const mediaType = "application/vnd.oci.image.layer.v1.tar";
+  process.setegid?.(65534);
+  process.seteuid?.(65534);
+  try {
+    const applied = await applyLayer({ blobPath, mediaType, targetDir, privileged: false });
+    expect(applied.warnings).toHaveLength(2);
+  } finally {
+    process.seteuid?.(0);
+    process.setegid?.(0);
+  }
+  const tree = readTree(targetDir);
+  expect(tree.get("locked")?.mode).toBe("500");
+  expect(tree.get("locked/suid")).toMatchObject({ mode: "4755", owner: "65534:65534" });
+  expect(tree.get("locked/suid")?.xattrs).toBe("user.mine=0x76");
+  expect(tree.get("null")).toMatchObject({ type: "file", size: "0", mode: "666" });
+  expect(tree.get("gone")?.type).toBe("character device");
+  const opaque = "user.overlay.opaque" as ByteString;
+  const mark = sys.getxattrat(AT_FDCWD, toBytes(join(targetDir, "locked")), opaque);
+  expect(String(mark)).toBe("y");
 });
