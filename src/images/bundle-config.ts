@@ -25,9 +25,6 @@ export type BundleOptions = {
   readonly readFile: ReadRootFile;
 };
 
-/** Resource limits as docker gives them to containers. */
-const OPEN_FILES = 1024 * 1024;
-
 /**
  * Makes the config.json of a container that runs the image's command as its user, in namespaces of
  * its own (its network has only a loopback device), with docker's capabilities and masked paths.
@@ -52,7 +49,7 @@ export async function bundleConfig(options: BundleOptions): Promise<JsonObject> 
       env: environmentOf(settings, user),
       cwd: workingDirectoryOf(settings),
       capabilities: capabilitiesOf(user),
-      rlimits: [{ type: "RLIMIT_NOFILE", hard: OPEN_FILES, soft: 1024 }],
+      // No rlimits: the runtime's own are inherited, and raising them may not be allowed.
       noNewPrivileges: false,
     },
     root: { path: rootPath, readonly: readOnly },

@@ -4,7 +4,7 @@ import type { ContentStore } from "../content/content-store.js";
 import type { Descriptor } from "../content/descriptor.js";
 import type { ReferenceTarget } from "../metadata/reference-table.js";
 import { NotFoundError } from "../system/errors.js";
-import { listCandidates, rankCandidates, readManifest } from "./image-graph.js";
+import { type Candidate, listCandidates, rankCandidates, readManifest } from "./image-graph.js";
 import type { ResolvedImage } from "./image-record.js";
 import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES } from "./limits.js";
 import { checkConfigType, checkImage, parseConfig, parseManifest } from "./manifest.js";
@@ -64,7 +64,9 @@ async function chooseManifest(options: ResolveOptions): Promise<Descriptor> {
   const ranked = rankCandidates(candidates, wanted ?? preferred);
   // Without a wish, an image of another platform is better than none: it can be looked at.
   const rest = wanted === undefined ? candidates.filter((one) => !ranked.includes(one)) : [];
-  const order = [...ranked, ...rest].map((candidate) => candidate.descriptor);
+  // With one, only the best fit will do: a lesser one would be a surprise.
+  const fitting = wanted === undefined ? ranked : ranked.filter((one) => isLike(one, ranked[0]!));
+  const order = [...fitting, ...rest].map((candidate) => candidate.descriptor);
   // A platform is here when its config is: loading and pulling leave that away otherwise. Layers
   // may be gone after they were unpacked.
   for (const descriptor of order) if (await hasConfig(content, descriptor)) return descriptor;
@@ -80,6 +82,10 @@ async function chooseManifest(options: ResolveOptions): Promise<Descriptor> {
     `image ${name}: not for platform ${platform}; it is for ${offered.join(", ") || "none it names"}`,
     { details: { platform, offered } },
   );
+}
+
+function isLike(candidate: Candidate, best: Candidate): boolean {
+  return formatPlatform(candidate.platform!) === formatPlatform(best.platform!);
 }
 
 async function hasConfig(content: ContentStore, descriptor: Descriptor): Promise<boolean> {

@@ -68,10 +68,8 @@ export async function loadImages(
     preferred: images.platform,
   };
   const { leases } = images.database;
-  const lease = leases.create({
-    lifetimeMs: LEASE_LIFETIME_MS,
-    labels: { [TRANSIENT_LABEL]: "load" },
-  }).id;
+  const leaseOptions = { lifetimeMs: LEASE_LIFETIME_MS, labels: { [TRANSIENT_LABEL]: "load" } };
+  const lease = images.database.transaction(() => leases.create(leaseOptions)).id;
   const context: LoadContext = {
     content: images.content,
     lease,
@@ -145,8 +143,9 @@ async function prepareDirectory(
 async function readDocument(directory: string, name: string): Promise<Buffer | undefined> {
   const file = path.join(directory, name);
   try {
-    if ((await stat(file)).size > MAX_ARCHIVE_INDEX_BYTES) {
-      throw new CorruptDataError(`load ${directory}: ${name} is too large to be one`);
+    const found = await stat(file);
+    if (!found.isFile() || found.size > MAX_ARCHIVE_INDEX_BYTES) {
+      throw new CorruptDataError(`load ${directory}: ${name} is no file, or too large`);
     }
     return await readFile(file);
   } catch (error) {

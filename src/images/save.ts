@@ -7,8 +7,8 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
-import path from "node:path";
+import { open, realpath, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { ContentStore } from "../content/content-store.js";
 import { syncPath } from "../content/content-store.js";
 import { type Digest, hexOf } from "../content/digest.js";
@@ -17,7 +17,12 @@ import { TAR_BLOCK } from "../layers/tar-entry.js";
 import { END_OF_ARCHIVE, encodeEntryHeader, padding } from "../layers/tar-writer.js";
 import { TRANSIENT_LABEL } from "../metadata/lease-table.js";
 import { toBytes } from "../system/bytes.js";
-import { CancelledError, CorruptDataError, InvalidArgumentError } from "../system/errors.js";
+import {
+  CancelledError,
+  CorruptDataError,
+  FailedPreconditionError,
+  InvalidArgumentError,
+} from "../system/errors.js";
 import type { ProgressEvent } from "./image-record.js";
 import type { ImageStore } from "./image-store.js";
 import { writeLayoutDirectory } from "./save-directory.js";
@@ -44,7 +49,7 @@ const LEASE_LIFETIME_MS = 24 * 3600 * 1000;
  *
  * @throws NotFoundError an image, a platform or a blob is not here
  * @throws CorruptDataError a blob of the store is damaged
- * @throws FailedPreconditionError the directory holds something else
+ * @throws FailedPreconditionError the directory holds something else; the path is no regular file
  * @throws InvalidArgumentError an unknown format, or no images
  * @throws ResourceExhaustedError, PermissionDeniedError by the file system
  * @throws CancelledError the signal was aborted
@@ -104,7 +109,9 @@ async function withPlan(
 /** Saving takes time; the lease keeps the blobs although their image be removed meanwhile. */
 function holdImages(images: ImageStore): string {
   const labels = { [TRANSIENT_LABEL]: "save" };
-  return images.database.leases.create({ lifetimeMs: LEASE_LIFETIME_MS, labels }).id;
+  const { database } = images;
+  const options = { lifetimeMs: LEASE_LIFETIME_MS, labels };
+  return database.transaction(() => database.leases.create(options)).id;
 }
 
 async function leasedPlan(
@@ -125,7 +132,25 @@ function checkFormat(format: string): void {
   );
 }
 
-async function writeFile(target: string, chunks: AsyncIterable<Buffer>): Promise<void> {
+/**
+ * The file to replace, behind symbolic links. Anything but a file is refused: a rename would put the
+ * archive in the place of /dev/null.
+ */
+async function replaceable(target: string): Promise<string> {
+  try {
+    const real = await realpath(target);
+    if ((await stat(real)).isFile()) return real;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return target;
+    throw ioError(error, `save ${target}`, target);
+  }
+  throw new FailedPreconditionError(
+    `save ${target}: it is no regular file; choose another, or write to the standard output`,
+  );
+}
+
+async function writeFile(path: string, chunks: AsyncIterable<Buffer>): Promise<void> {
+  const target = await replaceable(path);
   const temporary = `${target}.tmp-${randomBytes(6).toString("hex")}`;
   try {
     const file = await open(temporary, "wx", 0o666);
@@ -136,7 +161,7 @@ async function writeFile(target: string, chunks: AsyncIterable<Buffer>): Promise
       await file.close();
     }
     await rename(temporary, target);
-    await syncPath(path.dirname(target));
+    await syncPath(dirname(target));
   } catch (error) {
     await rm(temporary, { force: true });
     throw ioError(error, `save ${target}`, target);

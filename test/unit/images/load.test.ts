@@ -300,6 +300,31 @@ describe("an OCI archive", () => {
   });
 });
 
+describe("garbage collection during a load", () => {
+  it("takes nothing away that the load brings or finds", async () => {
+    const layout = new Layout();
+    layout.list(await layout.image({ layers: ["one", "two", "three"] }), "app");
+    const tar = tarOf(await layout.writeTo(layoutDir()));
+    for (let round = 0; round < 5; round++) {
+      let isLoading = true;
+      const loading = load(inPieces(tar, 700)).finally(() => {
+        isLoading = false;
+      });
+      while (isLoading) {
+        await stores.collectGarbage();
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await loading;
+      const image = await stores.images.resolve("app");
+      for (const { digest } of [image.configDescriptor, ...image.layers]) {
+        expect(sha256(await readFile(stores.content.path(digest)))).toBe(digest);
+      }
+      // Gone for the table, but its blobs are still there when the next load begins.
+      await stores.images.remove("app");
+    }
+  });
+});
+
 describe("a docker archive", () => {
   type Docker = { tars: Buffer[]; config: Buffer; files: Map<string, Buffer | { link: string }> };
 

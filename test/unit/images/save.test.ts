@@ -1,5 +1,15 @@
 import { execFileSync } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import {
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -252,6 +262,22 @@ describe("a layout directory", () => {
     await loadApp("app:1");
     await expect(streamed(["app:1"], { format })).rejects.toThrow(code("INVALID_ARGUMENT"));
   });
+});
+
+it("replaces the file behind a link, and nothing that is no file", async () => {
+  await loadApp("app:1");
+  const format = "oci-archive";
+  await writeFile(target("real"), "old");
+  await symlink("real", target("link"));
+  await save(["app:1"], target("link"), { format });
+  expect((await lstat(target("link"))).isSymbolicLink()).toBe(true);
+  expect(await loadImages(other.images, target("real"))).toHaveLength(1);
+  execFileSync("mkfifo", [target("fifo")]);
+  await expect(save(["app:1"], target("fifo"), { format })).rejects.toThrow(
+    code("FAILED_PRECONDITION"),
+  );
+  await expect(save(["app:1"], directory, { format })).rejects.toThrow(code("FAILED_PRECONDITION"));
+  await expect(save(["app:1"], target("no/where"), { format })).rejects.toThrow(code("NOT_FOUND"));
 });
 
 it("names must be given, and a format that exists", async () => {
