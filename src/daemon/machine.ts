@@ -1,6 +1,6 @@
 /** What this program and this machine can do, and what is missing. */
 
-import { existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -54,6 +54,9 @@ function* listFallbacks(privileged: boolean, gunzip: string | undefined): Genera
   }
   if (!privileged) {
     yield "not root: mounts go through fusermount3, and owners and devices of image files are not kept on disk";
+    if (existsSync("/dev/fuse") && !canUseFuse()) {
+      yield "/dev/fuse is not open to this user: nothing can be mounted until root allows it (chmod 666 /dev/fuse)";
+    }
     if (!isOnPath("fusermount3"))
       yield "fusermount3 is missing: nothing can be mounted; install fuse3";
   }
@@ -64,6 +67,15 @@ function* listFallbacks(privileged: boolean, gunzip: string | undefined): Genera
   }
   if (!hasZstd())
     yield "zstd is not on PATH: layers compressed with it cannot be unpacked (package zstd)";
+}
+
+function canUseFuse(): boolean {
+  try {
+    accessSync("/dev/fuse", constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function hasZstd(): boolean {

@@ -1,8 +1,8 @@
 /** Starting, stopping and dying. */
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -67,22 +67,26 @@ describe("a stop", () => {
     }
   });
 
-  it("cancels what is under way", async () => {
+  it("cancels what is under way, and nothing of it is left", async () => {
     await sandbox.start();
-    const started = new Promise<void>((resolve) => {
-      const load = async () => {
-        async function* endless() {
-          yield new Uint8Array(10_000);
-          resolve();
-          await sleep(60_000, undefined, { ref: false });
-        }
-        for await (const _ of sandbox.client.loadImages({ path: "" }, endless()));
-      };
-      load().catch(() => undefined);
-    });
-    await started;
+    const layout = makeLayout(sandbox.path("layout"));
+    const archive = execFileSync("tar", ["-C", layout, "-cf", "-", "."], { maxBuffer: 1 << 30 });
+    async function* stalled() {
+      yield archive.subarray(0, archive.length / 2);
+      await sleep(60_000, undefined, { ref: false });
+    }
+    const load = async () => {
+      for await (const _ of sandbox.client.loadImages({ path: "" }, stalled()));
+    };
+    const outcome = load().then(
+      () => "loaded",
+      (error: { code: string }) => error.code,
+    );
+    while (readdirSync(sandbox.path("root/ingest")).length === 0) await sleep(10);
     expect(await sandbox.end()).toBe(0);
+    expect(["UNAVAILABLE", "CANCELLED"]).toContain(await outcome);
     expect(readdirSync(sandbox.path("root/ingest"))).toEqual([]);
+    expect(readdirSync(sandbox.path("root/blobs/sha256"))).toEqual([]);
   });
 
   it("leaves mounts in place when so configured, and the next daemon revives them", async () => {
@@ -120,15 +124,14 @@ describe("after a kill", () => {
     expect(await viewState("v")).toBe(false);
   });
 
-  it("during an unpack nothing half-made is left", async () => {
+  const unpackSteps = ["waiting", "unpacking", "indexing", "done"];
+
+  it.each(unpackSteps)("while a layer is %s nothing half-made is left", async (step) => {
     await sandbox.start();
     await sandbox.load(makeLayout(sandbox.path("layout")));
-    const unpack = async () => {
-      for await (const { progress } of sandbox.client.unpackImage({ reference: "small" })) {
-        if (progress !== undefined) break;
-      }
-    };
-    await unpack();
+    for await (const { progress } of sandbox.client.unpackImage({ reference: "small" })) {
+      if (progress?.action === step) break;
+    }
     await sandbox.end("SIGKILL");
     await sandbox.start();
     const left = readdirSync(sandbox.path("root/snapshots"));
@@ -136,6 +139,41 @@ describe("after a kill", () => {
     expect(Number((await sandbox.client.info()).snapshots)).toBe(left.length);
     const { target } = await sandbox.mount({ image: "small" });
     expect(readdirSync(path.join(target, "data")).sort()).toEqual(["deep", "file", "link", "top"]);
+  });
+
+  it.each([0, 20, 40, 80])(
+    "%d ms into a commit the image is whole or not there",
+    async (delayMs) => {
+      const target = await startWithView("v");
+      writeFileSync(path.join(target, "data/big"), Buffer.alloc(4_000_000, "varve"));
+      const commit = sandbox.commit({ name: "v", reference: "new" }).catch(() => undefined);
+      await sleep(delayMs);
+      await sandbox.end("SIGKILL");
+      await commit;
+      await sandbox.start();
+      const left = readdirSync(sandbox.path("root/snapshots"));
+      expect(left.filter((name) => name.startsWith("."))).toEqual([]);
+      expect(readdirSync(sandbox.path("root/ingest"))).toEqual([]);
+      const { images } = await sandbox.client.listImages();
+      if (images.some(({ repoTags }) => repoTags.includes("docker.io/library/new:latest"))) {
+        const copy = await sandbox.mount({ image: "new" });
+        expect(readFileSync(path.join(copy.target, "data/written"), "utf8")).toBe("written");
+      } else {
+        // What the dead commit had written is reclaimed: only the base image's chain is left.
+        expect(left).toHaveLength(2);
+      }
+      expect((await sandbox.commit({ name: "v", reference: "again" })).layer).toBeDefined();
+    },
+  );
+
+  it("a snapshot that was lost is unpacked again when its view is mounted", async () => {
+    await startWithView("v");
+    await sandbox.end();
+    rmSync(sandbox.path("root/snapshots"), { recursive: true });
+    await sandbox.start();
+    const { target } = await sandbox.mount({ name: "v" });
+    expect(readFileSync(path.join(target, "data/written"), "utf8")).toBe("written");
+    expect(readFileSync(path.join(target, "data/file"), "utf8")).toBe("base\n");
   });
 });
 

@@ -326,6 +326,25 @@ describe("the daemon", () => {
     }
   });
 
+  it("understands other gRPC clients", async () => {
+    const { Client, credentials } = await import("@grpc/grpc-js");
+    const other = new Client(`unix:${sandbox.socket}`, credentials.createInsecure());
+    try {
+      const answer = await new Promise<Buffer>((resolve, reject) => {
+        const bytes = (message: Buffer) => message;
+        const path = "/grpc.health.v1.Health/Check";
+        other.makeUnaryRequest(path, bytes, bytes, Buffer.alloc(0), (error, message) => {
+          if (error === null && message !== undefined) resolve(message);
+          else reject(error);
+        });
+      });
+      // Field 1, varint 1: SERVING.
+      expect([...answer]).toEqual([8, 1]);
+    } finally {
+      other.close();
+    }
+  });
+
   it("tells about itself", async () => {
     const info = await client.info();
     expect(info).toMatchObject({
