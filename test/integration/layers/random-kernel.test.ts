@@ -4,20 +4,6 @@
  */
 
 import { execFileSync } from "node:child_process";
-import {
-  appendFileSync,
-  chmodSync,
-  chownSync,
-  linkSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -27,6 +13,7 @@ import { packLayer } from "../../../src/layers/pack.js";
 import type { ByteString } from "../../../src/system/bytes.js";
 import { describeDisk, describeIndex } from "../../unit/layers/tree-description.js";
 import { shell, Workbench } from "./kernel-overlay.js";
+import { OPERATIONS, perform } from "./random-work.mjs";
 
 let bench: Workbench;
 
@@ -41,46 +28,6 @@ const BASE = `
   echo x > a/b/c/deep; ln -s ../a d/link; mkfifo f/pipe; setfattr -n user.k -v v a/b
   find . -exec touch -h -d '2001-02-03 04:05:06.123456789' {} +
 `;
-
-type Step = readonly [operation: number, first: number, second: number];
-
-/** All paths below a mount, sorted, directories too. */
-function paths(root: string): string[] {
-  return (readdirSync(root, { recursive: true }) as string[]).sort();
-}
-
-/** Does one thing; what is not possible there fails and does not matter. */
-function perform(root: string, [operation, first, second]: Step): void {
-  const all = paths(root);
-  const at = join(root, all[first % Math.max(1, all.length)] ?? "a");
-  const other = join(root, all[second % Math.max(1, all.length)] ?? "a");
-  const fresh = join(
-    statSync(other, { throwIfNoEntry: false })?.isDirectory() ? other : root,
-    `n${second % 7}`,
-  );
-  const operations = [
-    () => writeFileSync(fresh, `new ${first}`),
-    () => appendFileSync(at, "more"),
-    () => mkdirSync(fresh),
-    () => renameSync(at, fresh),
-    () => renameSync(at, other),
-    () => rmSync(at, { recursive: true }),
-    () => chmodSync(at, first % 2 === 0 ? 0o700 : 0o640),
-    () => chownSync(at, first % 5, 7),
-    () => linkSync(at, fresh),
-    () => symlinkSync(`t${first}`, fresh),
-    () => truncateSync(at, first % 10),
-    () => {
-      rmSync(at, { recursive: true });
-      mkdirSync(at);
-    },
-  ];
-  try {
-    operations[operation % operations.length]!();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
-  }
-}
 
 function build(
   name: string,
@@ -111,7 +58,7 @@ function withoutRoot(tree: Map<string, string>): Map<string, string> {
 
 test("index and packed layer show what the mount showed, after any work in it", async () => {
   let run = 0;
-  const steps = fc.array(fc.tuple(fc.nat(11), fc.nat(60), fc.nat(60)), {
+  const steps = fc.array(fc.tuple(fc.nat(OPERATIONS - 1), fc.nat(60), fc.nat(60)), {
     minLength: 1,
     maxLength: 25,
   });
