@@ -53,6 +53,8 @@ export type PackedLayer =
       readonly mediaType: string;
       /** Entries, whiteouts included. */
       readonly entries: number;
+      /** The latest modification time in the layer, whole seconds since the epoch; 0 when all are older. */
+      readonly newestMtimeSec: number;
       /** What was left out or changed while it was packed, for a person. */
       readonly warnings: string[];
       /** With `treeDir`: what buildIndex must be told of the tree ("" when the layer does not name the root). */
@@ -102,6 +104,7 @@ class Packing {
   readonly #written: DiskTree | undefined;
   readonly #stats = new Float64Array(STAT_SLOTS);
   #entries = 0;
+  #newestMtimeSec = 0;
 
   constructor(options: PackOptions, diff: LayerDiff) {
     const { outputPath, compression, level, treeDir, privileged } = options;
@@ -128,6 +131,7 @@ class Packing {
   async add(item: LayerEntry): Promise<void> {
     this.#throwIfAborted();
     this.#entries += 1;
+    this.#newestMtimeSec = Math.max(this.#newestMtimeSec, item.entry.mtimeSec);
     if (item.source === undefined) {
       this.#addToTree(item.entry);
       await this.#tar.put(encodeEntryHeader(item.entry));
@@ -214,6 +218,7 @@ class Packing {
       size,
       mediaType: LAYER_MEDIA_TYPE[this.#options.compression],
       entries: this.#entries,
+      newestMtimeSec: this.#newestMtimeSec,
       warnings: [...this.#diff.warnings, ...(written?.warnings ?? [])],
       impliedDirectories: written?.impliedDirectories ?? [],
     };

@@ -8,7 +8,7 @@
 import path from "node:path";
 import type { Descriptor } from "../../content/descriptor.js";
 import { chainIdOf, type Digest } from "../../content/digest.js";
-import { buildCommit } from "../../images/commit-config.js";
+import { buildCommit, commitTime } from "../../images/commit-config.js";
 import type { ResolvedImage } from "../../images/image-store.js";
 import { normalizeReference } from "../../images/reference.js";
 import type { PackedLayer } from "../../layers/pack.js";
@@ -69,8 +69,9 @@ export async function commitView(core: Core, request: CommitRequest): Promise<Co
   const reference = request.reference === "" ? "" : normalizeReference(request.reference);
   return core.views.withUpper(request.name, async (view, upper) => {
     const base = await core.images.resolveManifest(view.manifestDigest);
-    // Bad instructions are found before minutes of packing.
-    buildCommit({ base, changes: request.changes });
+    // Bad instructions and times are found before minutes of packing.
+    const { changes, sourceDateEpoch } = request;
+    buildCommit({ base, changes, created: commitTime({ base, sourceDateEpoch }) });
     const resources = [{ type: "content", id: view.manifestDigest }] as const;
     return withLease(core.database, resources, async (lease) => {
       const layer = await commitLayer(core, { ...request, compression, view, upper, lease });
@@ -185,7 +186,11 @@ async function commitImage(core: Core, o: ImageRequest): Promise<CommitResult> {
       : {}),
     ...(o.author === "" ? {} : { author: o.author }),
     ...(o.message === "" ? {} : { message: o.message }),
-    ...(o.sourceDateEpoch === undefined ? {} : { created: new Date(o.sourceDateEpoch * 1000) }),
+    created: commitTime({
+      base: o.base,
+      sourceDateEpoch: o.sourceDateEpoch,
+      newestMtimeNs: layer && BigInt(layer.newestMtimeSec) * 1_000_000_000n,
+    }),
   });
   const { configDescriptor, manifestDescriptor } = files;
   // Referred-to before referrer, so that every blob that is here is complete.

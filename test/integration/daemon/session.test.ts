@@ -170,15 +170,24 @@ sys.stdin.read()
     expect(content.subarray(4096, 4102).toString()).toBe("mapped");
   });
 
-  it("make the same image twice of the same changes", async () => {
-    const options = { name: "same", sourceDateEpoch: 1_700_000_000n };
-    const { target } = await sandbox.mount({ image: IMAGE, name: "same" });
-    writeFileSync(path.join(target, "data/new"), "new");
-    const first = await sandbox.commit({ ...options, reference: "same:1" });
-    const second = await sandbox.commit({ ...options, reference: "same:2" });
-    expect(second.digest).toBe(first.digest);
-    expect(second.layer).toEqual(first.layer);
-  });
+  it.each([undefined, 1_700_000_000n])(
+    "make the same image twice of the same changes (epoch %s)",
+    async (sourceDateEpoch) => {
+      const options = {
+        name: "same",
+        ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
+      };
+      const { target } = await sandbox.mount({ image: IMAGE, name: "same" });
+      writeFileSync(path.join(target, "data/new"), "new");
+      const first = await sandbox.commit({ ...options, reference: "same:1" });
+      const second = await sandbox.commit({ ...options, reference: "same:2" });
+      expect(second.digest).toBe(first.digest);
+      expect(second.layer).toEqual(first.layer);
+      const { image } = await client.inspectImage({ reference: "same:2" });
+      const changed = BigInt(Math.floor(statSync(path.join(target, "data/new")).mtimeMs / 1000));
+      expect(image?.created?.seconds).toBe(sourceDateEpoch ?? changed);
+    },
+  );
 
   it("add no layer when nothing changed", async () => {
     await sandbox.mount({ image: IMAGE, name: "idle" });
@@ -205,6 +214,7 @@ sys.stdin.read()
       { name: "bad", reference: "UPPER CASE" },
       { name: "bad", reference: "bad", changes: ["FLY high"] },
       { name: "bad", reference: "bad", compression: "rar" },
+      { name: "bad", reference: "bad", sourceDateEpoch: -1n },
     ];
     for (const attempt of attempts) {
       await expect(sandbox.commit(attempt)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
