@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import { sys } from "../system/addon.js";
 import { type ByteString, toBytes } from "../system/bytes.js";
 import {
+  AT_EMPTY_PATH,
   AT_REMOVEDIR,
   O_DIRECTORY,
   O_NOATIME,
@@ -21,6 +22,8 @@ import {
   RESOLVE_NO_SYMLINKS,
 } from "../system/constants.js";
 import { EEXIST, EISDIR, EPERM, must } from "../system/errno.js";
+import { InvalidArgumentError } from "../system/errors.js";
+import { STAT_DEV, STAT_SLOTS } from "../system/native.js";
 import { DescriptorCache } from "./descriptor-cache.js";
 import {
   type OverlayAttributes,
@@ -47,6 +50,12 @@ export interface BackingOptions {
 
 function openDirectory(path: ByteString): number {
   return must(sys.open(path, O_PATH | O_DIRECTORY, 0), "open", path);
+}
+
+function deviceOf(fd: number): number {
+  const stat = new Float64Array(STAT_SLOTS);
+  must(sys.statx(fd, "" as ByteString, AT_EMPTY_PATH, stat), "statx", "view directory");
+  return stat[STAT_DEV]!;
 }
 
 /** The umask of this process, read without changing it (other threads create files too). */
@@ -96,7 +105,10 @@ export class Backing {
   readonly #layerDirs: readonly string[];
   #temporary = 0;
 
-  /** @throws SyscallError a directory cannot be opened or made */
+  /**
+   * @throws SyscallError a directory cannot be opened or made
+   * @throws InvalidArgumentError upper and work directory are on different file systems
+   */
   constructor(options: BackingOptions) {
     this.privileged = options.privileged;
     this.attributes = overlayAttributes(options.privileged);
@@ -105,6 +117,12 @@ export class Backing {
     if (options.upperDir === undefined || options.workDir === undefined) return;
     this.upperFd = openDirectory(toBytes(options.upperDir));
     const workFd = openDirectory(toBytes(options.workDir));
+    if (deviceOf(this.upperFd) !== deviceOf(workFd)) {
+      throw new InvalidArgumentError(
+        `open view: ${options.upperDir} and ${options.workDir} are on different file systems; ` +
+          "every change is renamed from one to the other",
+      );
+    }
     this.temporaryFd = this.#openArea(workFd, WORK_TEMPORARY);
     this.indexFd = this.#openArea(workFd, WORK_INDEX);
     this.orphanFd = this.#openArea(workFd, WORK_ORPHANS);

@@ -36,6 +36,7 @@ import { isWhiteout } from "./format.js";
 import { markRedirect } from "./marks.js";
 import { ORPHAN_AREA, OverlayNode, UPPER_BORN } from "./node-table.js";
 import type { OverlayTree } from "./overlay-tree.js";
+import { markVisibleDevice } from "./visible-device.js";
 
 const DEFAULT_ACL = "system.posix_acl_default" as ByteString;
 const CARRIED = "o" as ByteString;
@@ -75,8 +76,8 @@ export function create(
   umask: number,
   out: Entry,
 ): Result {
-  // A whiteout made by a user would hide lower files; kernel overlayfs refuses it too.
-  if (isWhiteout(mode, rdev)) return -EPERM;
+  // The mark that tells a user's device 0:0 from a whiteout needs root.
+  if (isWhiteout(mode, rdev) && !tree.backing.privileged) return -EPERM;
   const state = prepareParent(tree, parent, name);
   if (typeof state === "number") return state;
   const dirfd = tree.directoryFd(parent);
@@ -163,7 +164,7 @@ function describe(
 
 /** True when a plain system call in the parent gives the object its right owner and mode. */
 function isRightAtOnce(tree: OverlayTree, dirMode: number, object: NewObject): boolean {
-  if (object.opaque) return false;
+  if (object.opaque || isWhiteout(object.mode, object.rdev)) return false;
   const { uid, gid, umask } = tree.backing;
   const inheritsGroup = (dirMode & S_ISGID) !== 0;
   if (object.uid !== uid || (object.gid !== gid && !inheritsGroup)) return false;
@@ -261,6 +262,9 @@ function finish(tree: OverlayTree, stage: Stage, object: NewObject): Result {
       result = sys.fchmodat(stage.fd, stage.name, bits);
     }
     if (result < 0) return result;
+  }
+  if (isWhiteout(object.mode, object.rdev)) {
+    return markVisibleDevice(stage.fd, stage.name, attributes);
   }
   if (!object.opaque) return 0;
   return sys.setxattrat(stage.fd, stage.name, attributes.opaque, toBuffer("y" as ByteString), 0);

@@ -48,6 +48,7 @@ export interface OverlayOptions {
  * process the upper directory is as before or as after each call; `fsync` and `syncfs` bring it to disk.
  *
  * @throws SyscallError (constructor) the upper or work directory cannot be opened or prepared
+ * @throws InvalidArgumentError (constructor) they are on different file systems
  */
 export class OverlayFileSystem implements FileSystem {
   readonly #tree: OverlayTree;

@@ -40,6 +40,7 @@ import {
   UPPER_BORN,
 } from "./node-table.js";
 import { UpperObjectReader } from "./upper-object.js";
+import { isVisibleDevice } from "./visible-device.js";
 
 /** The name under which the upper root is addressed from its own descriptor. */
 const SELF = "." as ByteString;
@@ -217,7 +218,8 @@ export class OverlayTree {
 
   #isWhiteoutAt(dirfd: number, name: ByteString): boolean {
     if (sys.statx(dirfd, name, AT_SYMLINK_NOFOLLOW, this.stat) < 0) return false;
-    return isWhiteout(this.stat[STAT_MODE]!, this.stat[STAT_RDEV]!);
+    if (!isWhiteout(this.stat[STAT_MODE]!, this.stat[STAT_RDEV]!)) return false;
+    return !isVisibleDevice(dirfd, name, this.backing.attributes);
   }
 
   /** An O_PATH descriptor (borrowed) of a directory's upper part or of an area, or a negative errno. */

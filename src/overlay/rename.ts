@@ -17,6 +17,7 @@ import {
   RENAME_NOREPLACE,
   RENAME_WHITEOUT,
   S_IALLUGO,
+  S_IFCHR,
   S_IFDIR,
 } from "../system/constants.js";
 import {
@@ -42,6 +43,7 @@ import {
   moveLeavingWhiteout,
   settleRemoved,
 } from "./remove.js";
+import { markVisibleDevice } from "./visible-device.js";
 
 /** One end of a rename. */
 interface End {
@@ -63,8 +65,8 @@ export function rename(
 ): Result {
   if (!tree.writable) return -EROFS;
   if (newName.length > NAME_MAX) return -ENAMETOOLONG;
-  // A whiteout that stays visible cannot be told from one that hides; kernel overlayfs says the same.
-  if ((flags & RENAME_WHITEOUT) !== 0) return -EINVAL;
+  const leavesDevice = (flags & RENAME_WHITEOUT) !== 0;
+  if (leavesDevice && (!tree.backing.privileged || (flags & RENAME_EXCHANGE) !== 0)) return -EINVAL;
   const source = tree.find(parent, name);
   if (source <= 0) return source === 0 ? -ENOENT : source;
   const target = tree.find(newParent, newName);
@@ -81,7 +83,9 @@ export function rename(
   if (typeof from === "number") return from;
   const to = end(tree, newParent, newName, target);
   if (typeof to === "number") return to;
-  return (flags & RENAME_EXCHANGE) !== 0 ? exchange(tree, from, to) : move(tree, from, to);
+  if ((flags & RENAME_EXCHANGE) !== 0) return exchange(tree, from, to);
+  result = move(tree, from, to);
+  return result >= 0 && leavesDevice ? leaveDevice(tree, from) : result;
 }
 
 function end(tree: OverlayTree, parent: NodeId, name: ByteString, id: NodeId): End | Result {
@@ -171,6 +175,21 @@ function move(tree: OverlayTree, from: End, to: End): Result {
   movePlace(tree, node, from, to);
   if (to.id !== 0) forgetTarget(tree, to, replacedUpper);
   return 0;
+}
+
+/** RENAME_WHITEOUT: a device 0:0 that users see, under the old name. The move itself is done. */
+function leaveDevice(tree: OverlayTree, from: End): Result {
+  const { temporaryFd, attributes } = tree.backing;
+  const dirfd = tree.directoryFd(from.parent);
+  if (dirfd < 0) return dirfd;
+  const stage = tree.backing.temporaryName();
+  let result = sys.mknodat(temporaryFd, stage, S_IFCHR, 0);
+  if (result >= 0) result = markVisibleDevice(temporaryFd, stage, attributes);
+  // Replaces the hiding whiteout where there is one.
+  if (result >= 0) result = sys.renameat2(temporaryFd, stage, dirfd, from.name, 0);
+  if (result < 0) sys.unlinkat(temporaryFd, stage, 0);
+  else from.state.setObject(from.name, S_IFCHR, 0);
+  return result;
 }
 
 function moveUpper(tree: OverlayTree, node: OverlayNode, from: End, to: End): Result {

@@ -20,8 +20,8 @@ interface Message {
 export class ViewBench {
   readonly path = mkdtempSync(join(tmpdir(), "varve-overlay-"));
   readonly target = join(this.path, "view");
-  readonly upperDir = join(this.path, "upper");
-  readonly workDir = join(this.path, "work");
+  upperDir = join(this.path, "upper");
+  workDir = join(this.path, "work");
   readonly layerDirs: string[] = [];
   /** Complaints of the server: must stay empty. */
   readonly warnings: string[] = [];
@@ -29,6 +29,7 @@ export class ViewBench {
   #script: string | undefined;
   #child: ChildProcess | undefined;
   #overlays: string[] = [];
+  readonly #disks: string[] = [];
 
   constructor() {
     chmodSync(this.path, 0o755);
@@ -53,6 +54,14 @@ export class ViewBench {
     this.#indexPath = outputPath;
     this.layerDirs.push(fsDir);
     return fsDir;
+  }
+
+  /** Puts the upper and the work directory on a disk mounted on `path`, which is unmounted at the end. */
+  useDisk(path: string): void {
+    this.#disks.push(path);
+    this.upperDir = join(path, "upper");
+    this.workDir = join(path, "work");
+    for (const directory of [this.upperDir, this.workDir]) mkdirSync(directory);
   }
 
   /** Path of the chain's index. */
@@ -159,6 +168,7 @@ export class ViewBench {
       execFileSync("umount", ["-l", this.target]);
       this.#child?.kill("SIGKILL");
     }
+    for (const disk of this.#disks) execFileSync("umount", [disk]);
     execFileSync("rm", ["-rf", this.path]);
   }
 }
