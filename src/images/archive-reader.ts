@@ -63,13 +63,22 @@ function describe(entry: TarSource, what: string): ArchiveEntry | undefined {
   const { name, type, size = 0, linkname } = entry.header;
   const path = resolvePath("", name, what);
   if (type === "file" || type === "contiguous-file") {
-    return { path, type: "file", size, data: entry as AsyncIterable<Buffer> };
+    return { path, type: "file", size, data: bodyOf(entry, what) };
   }
   if ((type !== "link" && type !== "symlink") || !linkname) return undefined;
   // A hard link counts from the archive's root, a symbolic one from its own directory.
   const base = type === "symlink" ? path.split("/").slice(0, -1).join("/") : "";
   const target = resolvePath(base, linkname, what);
-  return { path, type: "link", size: 0, target, data: entry as AsyncIterable<Buffer> };
+  return { path, type: "link", size: 0, target, data: bodyOf(entry, what) };
+}
+
+/** The body, whose reader is outside of our loop and must get the same errors as the loop. */
+async function* bodyOf(entry: TarSource, what: string): AsyncGenerator<Buffer> {
+  try {
+    yield* entry as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw damaged(error, 1, what);
+  }
 }
 
 /** Joins and cleans a path of the archive; ".." stops at the root. */
