@@ -31,10 +31,10 @@ export async function writeLayoutDirectory(
   const written: string[] = [];
   let isNew = false;
   try {
-    isNew = (await mkdir(directory, { recursive: true })) !== undefined;
+    isNew = (await mkdir(directory, { recursive: true, mode: 0o755 })) !== undefined;
     const existing = await readExistingIndex(directory);
     const blobDir = path.join(directory, "blobs", "sha256");
-    await mkdir(blobDir, { recursive: true });
+    await mkdir(blobDir, { recursive: true, mode: 0o755 });
     for (const { digest, size } of plan.blobs) {
       const file = path.join(blobDir, hexOf(digest));
       if (await hasSize(file, size)) continue;
@@ -103,7 +103,7 @@ async function writeAtomically(
 ): Promise<void> {
   const temporary = `${file}.tmp-${randomBytes(6).toString("hex")}`;
   try {
-    const handle = await open(temporary, "wx", 0o666);
+    const handle = await open(temporary, "wx", 0o644);
     try {
       for await (const chunk of chunks) await handle.writeFile(chunk);
       await handle.sync();

@@ -153,7 +153,7 @@ async function writeFile(path: string, chunks: AsyncIterable<Buffer>): Promise<v
   const target = await replaceable(path);
   const temporary = `${target}.tmp-${randomBytes(6).toString("hex")}`;
   try {
-    const file = await open(temporary, "wx", 0o666);
+    const file = await open(temporary, "wx", 0o644);
     try {
       for await (const chunk of chunks) await file.writeFile(chunk);
       await file.sync();
