@@ -39,7 +39,10 @@ export async function createBundle(
   const file = path.join(o.directory, "config.json");
   try {
     // "wx": never over a config that somebody may have edited.
-    await fs.writeFile(file, `${JSON.stringify(config, undefined, 2)}\n`, { flag: "wx", mode: 0o644 });
+    await fs.writeFile(file, `${JSON.stringify(config, undefined, 2)}\n`, {
+      flag: "wx",
+      mode: 0o644,
+    });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     throw new AlreadyExistsError(
