@@ -13,11 +13,10 @@
  */
 
 import { ROOT_INODE } from "../overlay/chain-index.js";
-import { isOverlayAttribute, isWhiteout, type OverlayAttributes } from "../overlay/format.js";
+import { isWhiteout, type OverlayAttributes } from "../overlay/format.js";
 import { sys } from "../system/addon.js";
-import { type ByteString, fromBuffer, joinBytes } from "../system/bytes.js";
+import { type ByteString, joinBytes } from "../system/bytes.js";
 import {
-  AT_EMPTY_PATH,
   AT_REMOVEDIR,
   AT_SYMLINK_NOFOLLOW,
   O_DIRECTORY,
@@ -27,18 +26,9 @@ import {
   S_IFLNK,
   S_IFMT,
 } from "../system/constants.js";
-import { ENOENT, EPERM, must } from "../system/errno.js";
-import {
-  STAT_ATIME_NSEC,
-  STAT_ATIME_SEC,
-  STAT_GID,
-  STAT_MODE,
-  STAT_MTIME_NSEC,
-  STAT_MTIME_SEC,
-  STAT_RDEV,
-  STAT_SLOTS,
-  STAT_UID,
-} from "../system/native.js";
+import { ENOENT, must } from "../system/errno.js";
+import { STAT_MODE, STAT_RDEV, STAT_SLOTS } from "../system/native.js";
+import { readAttributes, writeAttributes } from "./directory-attributes.js";
 import type { FlatIndex } from "./index-reader.js";
 import type { DiskTree } from "./layer-scan.js";
 
@@ -107,18 +97,6 @@ export function resolveDirectory(index: FlatIndex, path: ByteString): ByteString
     }
   }
   return index.path(done.at(-1) ?? ROOT_INODE);
-}
-
-/** Owner, mode, times and attributes of a directory. */
-interface DirectoryAttributes {
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly atimeSec: number;
-  readonly atimeNsec: number;
-  readonly mtimeSec: number;
-  readonly mtimeNsec: number;
-  readonly xattrs: readonly { readonly name: ByteString; readonly value: Buffer }[];
 }
 
 class Settlement {
@@ -294,7 +272,9 @@ class Settlement {
   }
 
   #mergeDirectories(source: ByteString, target: ByteString): void {
-    const attributes = this.#implied.has(source) ? undefined : this.#attributesOnDisk(source);
+    const attributes = this.#implied.has(source)
+      ? undefined
+      : readAttributes(this.#options.disk, source);
     const isOpaque = this.#isOpaque(source);
     this.#mergeEntries(source, target);
     this.#removeDirectory(source);
@@ -303,7 +283,7 @@ class Settlement {
     if (attributes === undefined) return;
     // The archive named it through the link, so it is implied no more.
     this.#implied.delete(target);
-    this.#setAttributes(target, attributes);
+    writeAttributes(this.#options.disk, target, attributes, this.#options.privileged);
   }
 
   #makeOpaque(path: ByteString): void {
@@ -325,11 +305,11 @@ class Settlement {
 
   /** Gives an implied directory on disk the attributes of the lower directory that it continues. */
   #adorn(path: ByteString): void {
-    const { lower } = this.#options;
+    const { lower, disk, privileged } = this.#options;
     const inode = this.#lowerDirectory(path);
     if (inode === 0 || !this.#isDirectoryOnDisk(path)) return;
     const { arrays } = lower;
-    this.#setAttributes(path, {
+    const attributes = {
       mode: arrays.mode[inode]!,
       uid: arrays.uid[inode]!,
       gid: arrays.gid[inode]!,
@@ -338,66 +318,7 @@ class Settlement {
       mtimeSec: arrays.mtimeSec[inode]!,
       mtimeNsec: arrays.mtimeNsec[inode]!,
       xattrs: lower.xattrs(inode),
-    });
-  }
-
-  #attributesOnDisk(path: ByteString): DirectoryAttributes {
-    const { disk } = this.#options;
-    const fd = disk.open(path, O_RDONLY | O_DIRECTORY);
-    try {
-      const stats = new Float64Array(STAT_SLOTS);
-      must(sys.statx(fd, NOTHING, AT_EMPTY_PATH, stats), "statx", disk.describe(path));
-      const names = listAttributes(fd).filter((name) => !isOverlayAttribute(name));
-      return {
-        mode: stats[STAT_MODE]!,
-        uid: stats[STAT_UID]!,
-        gid: stats[STAT_GID]!,
-        atimeSec: stats[STAT_ATIME_SEC]!,
-        atimeNsec: stats[STAT_ATIME_NSEC]!,
-        mtimeSec: stats[STAT_MTIME_SEC]!,
-        mtimeNsec: stats[STAT_MTIME_NSEC]!,
-        xattrs: names.map((name) => {
-          const value = sys.getxattrat(fd, NOTHING, name);
-          return { name, value: typeof value === "number" ? Buffer.alloc(0) : value };
-        }),
-      };
-    } finally {
-      sys.close(fd);
-    }
-  }
-
-  #setAttributes(path: ByteString, want: DirectoryAttributes): void {
-    const { disk } = this.#options;
-    const subject = disk.describe(path);
-    const fd = disk.open(path, O_RDONLY | O_DIRECTORY);
-    // Without privileges, owners and some attributes cannot be set; the index has them anyway.
-    const attempt = (result: number, syscall: string) => {
-      if (result === -EPERM && !this.#options.privileged) return;
-      must(result, syscall, subject);
     };
-    try {
-      for (const name of listAttributes(fd))
-        if (!isOverlayAttribute(name) && !want.xattrs.some((xattr) => xattr.name === name))
-          attempt(sys.removexattrat(fd, NOTHING, name), "removexattr");
-      // Owner before mode and attributes: chown clears set-id bits and capabilities.
-      attempt(sys.fchownat(fd, NOTHING, want.uid, want.gid, AT_EMPTY_PATH), "fchown");
-      attempt(sys.fchmod(fd, want.mode & 0o7777), "fchmod");
-      for (const { name, value } of want.xattrs)
-        attempt(sys.setxattrat(fd, NOTHING, name, value, 0), "setxattr");
-      const { atimeSec, atimeNsec, mtimeSec, mtimeNsec } = want;
-      attempt(
-        sys.utimensat(fd, NOTHING, atimeSec, atimeNsec, mtimeSec, mtimeNsec, AT_EMPTY_PATH),
-        "utimensat",
-      );
-    } finally {
-      sys.close(fd);
-    }
+    writeAttributes(disk, path, attributes, privileged);
   }
-}
-
-function listAttributes(fd: number): ByteString[] {
-  const list = sys.listxattrat(fd, NOTHING);
-  return typeof list === "number"
-    ? []
-    : (fromBuffer(list).split("\0").slice(0, -1) as ByteString[]);
 }
