@@ -23,10 +23,15 @@ export function cleanEntryPath(path: ByteString, subject: string): ByteString {
   if (path.includes("\0")) throw bad(path, subject, "NUL byte in the name");
   const clean = NOT_CLEAN.test(path) ? cleanComponents(path, subject) : path;
   const limit = DEFAULT_LIMITS.nameBytes;
-  if (clean.length > limit && clean.split("/").some((part) => part.length > limit)) {
+  if (clean.length > limit && clean.split("/").some((part) => nameLength(part) > limit)) {
     throw bad(path, subject, `a name longer than ${limit} bytes`);
   }
   return clean;
+}
+
+/** The bytes that will stand in a directory: a whiteout's prefix never does. */
+function nameLength(component: string): number {
+  return component.length - (component.startsWith(WHITEOUT_PREFIX) ? WHITEOUT_PREFIX.length : 0);
 }
 
 function cleanComponents(path: ByteString, subject: string): ByteString {

@@ -98,11 +98,14 @@ export class ViewWalk {
     const { root } = this.#tree;
     const isOpaque = this.#isOpaque(root.continued, root.below);
     const change: ViewChange = { kind: "C", path: root.path, facts: root.facts, isOpaque };
-    this.#push(root.path, root, root.continued, this.#belowOf(root), undefined);
-    // Any change in the root directory moves its mtime; that alone is not worth an entry.
+    // Any change in the root directory moves its mtime; that alone is not worth an entry, but it
+    // comes along, as other directories do, when something in the root has changed.
     const before = this.#tree.lowerFacts(root.below);
     const isTouched =
       isOpaque || !hasEqualMetadata(root.facts, { ...before, ...mtimeOf(root.facts) });
+    const isLater = !isTouched && !hasEqualMetadata(root.facts, before);
+    const pending = isLater ? change : undefined;
+    this.#push(root.path, root, root.continued, this.#belowOf(root), pending);
     if (isTouched) yield change;
     for (let frame = this.#frames.at(-1); frame !== undefined; frame = this.#frames.at(-1)) {
       const child = frame.children[frame.next];
