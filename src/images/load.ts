@@ -116,7 +116,7 @@ function baseNameOf(file: string): string | undefined {
   const name = path
     .basename(file)
     .toLowerCase()
-    .replace(/(?:[.-](?:tar|tgz|gz|zst|oci|docker|archive|layout))+$/, "");
+    .replace(/(?:\.(?:tar|tgz|gz|zst|oci))+$/, "");
   return /^[a-z0-9]+(?:[._-]+[a-z0-9]+)*$/.test(name) ? name : undefined;
 }
 

@@ -41,7 +41,7 @@ mkdir -p var/tmp/x && rmdir var/tmp/x
 mv home house
 mkdir home && echo fresh > home/fresh
 rm -rf usr/sbin && mkdir usr/sbin && echo replaced > usr/sbin/replaced
-rmdir sys && ln -s proc sys
+rmdir var/tmp && ln -s ../tmp var/tmp
 `,
     { env: { ROOT: root } },
   );

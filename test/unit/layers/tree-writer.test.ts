@@ -350,13 +350,6 @@ describe("hard links", () => {
 });
 
 describe("whiteouts", () => {
-  it("hide names of up to 255 bytes: the prefix does not count", () => {
-    const name = "n".repeat(255);
-    write(file(`.wh.${name}`, ""));
-    expect(readdirSync(root)).toEqual([name]);
-    expect(thrownBy(() => write(file(`.wh.${name}n`, "")))).toMatchObject({ code: "CORRUPT_DATA" });
-  });
-
   it("are character devices 0:0", () => {
     const tree = write(whiteout("gone"), whiteout("a/b/gone"), whiteout("gone"));
     expect(isWhiteout("gone")).toBe(true);
