@@ -1,0 +1,114 @@
+/** The union file systems that are compared, all over the same layer directories. */
+
+import { readdirSync, readFileSync, symlinkSync } from "node:fs";
+import path from "node:path";
+import { performance } from "node:perf_hooks";
+import { IMAGE } from "./images.mjs";
+import { has, must } from "./measure.mjs";
+
+/**
+ * @typedef {object} Contestant
+ * @property {string} name
+ * @property {string} dir where it is mounted while open
+ * @property {(fresh: boolean) => Promise<number>} open mounts it, on an empty upper when `fresh`; returns the ms it took
+ * @property {() => Promise<void>} close unmounts it; what was written stays
+ * @property {() => number[]} daemons processes whose CPU time belongs to it
+ */
+
+/**
+ * Kernel overlayfs, fuse-overlayfs when installed, and varve.
+ *
+ * @param {import("./workspace.mjs").Workspace} workspace
+ * @param {import("./daemon.mjs").PrivateDaemon} daemon with the image loaded and unpacked
+ * @returns {Contestant[]}
+ */
+export function contestants(workspace, daemon) {
+  const lowers = lowerDirs(workspace, daemon);
+  const peers = [new OverlayMount(workspace, "overlayfs", lowers)];
+  if (has("fuse-overlayfs")) peers.push(new OverlayMount(workspace, "fuse-overlayfs", lowers));
+  return [...peers, new VarveView(daemon)];
+}
+
+/** The layers' directories, uppermost first, by short relative names: mount(2) takes one page of options. */
+function lowerDirs(workspace, daemon) {
+  const [image] = JSON.parse(daemon.cli("inspect", IMAGE));
+  const links = workspace.makeDir("l");
+  return image.ChainIDs.map((chainId, i) => {
+    symlinkSync(path.join(daemon.root, "snapshots", chainId.replace(/^sha256:/, ""), "fs"), path.join(links, String(i)));
+    return `l/${i}`;
+  }).reverse();
+}
+
+/** A union file system that a command mounts. */
+class OverlayMount {
+  constructor(workspace, name, lowers) {
+    this.workspace = workspace;
+    this.name = name;
+    this.lowers = lowers;
+    this.dir = workspace.makeDir(name, "merged");
+  }
+
+  async open(fresh) {
+    const [upper, work] = ["upper", "work"].map((part) => this.workspace.path(this.name, part));
+    if (fresh) for (const part of [upper, work]) this.workspace.remove(part);
+    for (const part of ["upper", "work"]) this.workspace.makeDir(this.name, part);
+    const options = `lowerdir=${this.lowers.join(":")},upperdir=${upper},workdir=${work}`;
+    const argv = this.name === "overlayfs" ? ["mount", "-t", "overlay", "bench", "-o", options, this.dir] : ["fuse-overlayfs", "-o", options, this.dir];
+    const start = performance.now();
+    must(argv, { cwd: this.workspace.dir });
+    return performance.now() - start;
+  }
+
+  async close() {
+    must(["umount", this.dir]);
+    // fuse-overlayfs ends a moment after its mount; its upper must not be mounted again before.
+    while (this.daemons().length > 0) must(["sleep", "0.01"]);
+  }
+
+  daemons() {
+    if (this.name === "overlayfs") return [];
+    return readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && this.#isMine(pid)).map(Number);
+  }
+
+  #isMine(pid) {
+    try {
+      const argv = readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
+      return argv[0] === "fuse-overlayfs" && argv.includes(this.dir);
+    } catch {
+      return false;
+    }
+  }
+}
+
+/** A view of varve, opened and closed through its client as a program would. */
+class VarveView {
+  name = "varve";
+  #views = [];
+
+  constructor(daemon) {
+    this.daemon = daemon;
+  }
+
+  get dir() {
+    return this.#views.at(-1).target;
+  }
+
+  async open(fresh) {
+    const { client } = this.daemon;
+    if (fresh && this.#views.length > 0) await client.removeView({ name: this.#views.pop().id });
+    const known = this.#views.at(-1);
+    const start = performance.now();
+    const last = await this.daemon.last(client.mountView(known ? { name: known.id } : { image: IMAGE }));
+    const took = performance.now() - start;
+    if (!known) this.#views.push(last.view);
+    return took;
+  }
+
+  async close() {
+    await this.daemon.client.unmountView({ name: this.#views.at(-1).id });
+  }
+
+  daemons() {
+    return [this.daemon.pid];
+  }
+}

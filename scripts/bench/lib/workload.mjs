@@ -1,0 +1,114 @@
+/**
+ * Small file system workloads that shell tools cannot do without their own cost showing.
+ * Prints {"wallMs", "cpuMs"} of the work itself. Run by scripts/bench/view.
+ *
+ *   node workload.mjs VERB DIRECTORY [ARGUMENT…]
+ */
+
+import * as fs from "node:fs";
+import path from "node:path";
+import { performance } from "node:perf_hooks";
+
+const [verb, dir, ...args] = process.argv.slice(2);
+const PAGE = 4096;
+const MEBIBYTE = 1 << 20;
+
+const verbs = {
+  /** open, read, close of each listed file */
+  readFiles: (list) => {
+    const names = readList(list);
+    const buffer = Buffer.alloc(64 * 1024);
+    return () => {
+      for (const name of names) {
+        const fd = fs.openSync(name, "r");
+        fs.readSync(fd, buffer);
+        fs.closeSync(fd);
+      }
+    };
+  },
+  /** lstat of each listed file, `times` over */
+  stat: (list, times) => {
+    const names = readList(list);
+    return () => repeat(Number(times), () => names.forEach((name) => fs.lstatSync(name)));
+  },
+  /** lstat of names that do not exist, `times` over */
+  statMissing: (list, times) => {
+    const names = readList(list).map((name) => `${name}.missing`);
+    return () => repeat(Number(times), () => names.forEach((name) => fs.lstatSync(name, { throwIfNoEntry: false })));
+  },
+  /** `count` new files of 1 KiB, 200 to a directory */
+  create: (name, count) => () => {
+    const data = Buffer.alloc(1024, "varve ");
+    fs.mkdirSync(path.join(dir, name));
+    for (let i = 0; i < Number(count); i++) {
+      const parent = path.join(dir, name, String(Math.floor(i / 200)));
+      if (i % 200 === 0) fs.mkdirSync(parent);
+      fs.writeFileSync(path.join(parent, `file-${i}`), data);
+    }
+  },
+  /** renames every file of a tree made by `create` */
+  rename: (name) => {
+    const files = fs.readdirSync(path.join(dir, name), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    return () => {
+      for (const file of files) fs.renameSync(path.join(file.parentPath, file.name), path.join(file.parentPath, `${file.name}.renamed`));
+    };
+  },
+  /** first byte of each listed lower file written: copy-up */
+  firstByte: (list) => {
+    const names = readList(list);
+    return () => {
+      for (const name of names) {
+        const fd = fs.openSync(name, "r+");
+        fs.writeSync(fd, "x", 0);
+        fs.closeSync(fd);
+      }
+    };
+  },
+  writeFile: (name, mebibytes) => () => {
+    const fd = fs.openSync(path.join(dir, name), "w");
+    const chunk = Buffer.alloc(MEBIBYTE, "sequential ");
+    for (let i = 0; i < Number(mebibytes); i++) fs.writeSync(fd, chunk);
+    fs.closeSync(fd);
+  },
+  readFile: (name) => () => {
+    const fd = fs.openSync(path.join(dir, name), "r");
+    const chunk = Buffer.alloc(MEBIBYTE);
+    while (fs.readSync(fd, chunk) > 0);
+    fs.closeSync(fd);
+  },
+  randomRead: (name, count) => randomIo(name, count, "r", fs.readSync),
+  randomWrite: (name, count) => randomIo(name, count, "r+", fs.writeSync),
+};
+
+function randomIo(name, count, flags, operate) {
+  const fd = fs.openSync(path.join(dir, name), flags);
+  const pages = Math.floor(fs.fstatSync(fd).size / PAGE);
+  const buffer = Buffer.alloc(PAGE, "random ");
+  let state = 12345; // the same places for everybody
+  return () => {
+    for (let i = 0; i < Number(count); i++) {
+      state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff;
+      operate(fd, buffer, 0, PAGE, (state % pages) * PAGE);
+    }
+  };
+}
+
+function readList(list) {
+  return fs.readFileSync(list, "utf8").split("\n").filter(Boolean).map((name) => path.join(dir, name));
+}
+
+function repeat(times, work) {
+  for (let i = 0; i < times; i++) work();
+}
+
+if (!(verb in verbs) || !path.isAbsolute(dir ?? "")) {
+  process.stderr.write("usage: node workload.mjs VERB DIRECTORY [ARGUMENT…]\n");
+  process.exit(2);
+}
+const work = verbs[verb](...args);
+const cpu = process.cpuUsage();
+const start = performance.now();
+work();
+const wallMs = performance.now() - start;
+const { user, system } = process.cpuUsage(cpu);
+console.log(JSON.stringify({ wallMs, cpuMs: (user + system) / 1000 }));
