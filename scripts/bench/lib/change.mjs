@@ -13,11 +13,26 @@ import path from "node:path";
 
 const BIG_FILE = 10 * (1 << 20);
 const [dir, small, megabytes, deletions] = [process.argv[2], ...process.argv.slice(3).map(Number)];
-if (!path.isAbsolute(dir ?? "") || dir === "/") throw new Error("change.mjs: want the absolute path of a root file system");
+if (!path.isAbsolute(dir ?? "") || dir === "/")
+  throw new Error("change.mjs: want the absolute path of a root file system");
 
 const noise = createCipheriv("aes-128-ctr", Buffer.alloc(16, 7), Buffer.alloc(16));
-const words = ["layer", "view", "index", "commit", "digest", "mount", "file", "tree", "whiteout", "snapshot"];
-const text = Array.from(noise.update(Buffer.alloc(1 << 20)), (byte) => words[byte % words.length]).join(" ");
+const words = [
+  "layer",
+  "view",
+  "index",
+  "commit",
+  "digest",
+  "mount",
+  "file",
+  "tree",
+  "whiteout",
+  "snapshot",
+];
+const text = Array.from(
+  noise.update(Buffer.alloc(1 << 20)),
+  (byte) => words[byte % words.length],
+).join(" ");
 
 const made = path.join(dir, "opt/bench");
 mkdirSync(made, { recursive: true });
@@ -35,7 +50,10 @@ for (let written = 0; written < megabytes * (1 << 20); written += BIG_FILE) {
   writeFileSync(path.join(made, `big-${written}`), bytes);
 }
 let left = deletions;
-for (const entry of readdirSync(path.join(dir, "usr/share"), { recursive: true, withFileTypes: true })) {
+for (const entry of readdirSync(path.join(dir, "usr/share"), {
+  recursive: true,
+  withFileTypes: true,
+})) {
   if (left === 0) break;
   if (!entry.isFile()) continue;
   rmSync(path.join(entry.parentPath, entry.name));

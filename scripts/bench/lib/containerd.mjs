@@ -19,7 +19,9 @@ export class PrivateContainerd {
   async start() {
     const config = path.join(this.dir, "config.toml");
     // Only what images and snapshots need: no CRI, no other snapshotters that probe the host.
-    writeFileSync(config, `version = 2
+    writeFileSync(
+      config,
+      `version = 2
 root = "${this.dir}/root"
 state = "${this.dir}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs", "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp"]
@@ -27,13 +29,15 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
   address = "${this.socket}"
 [ttrpc]
   address = "${this.dir}/t.sock"
-`);
+`,
+    );
     const log = openSync(path.join(this.dir, "log"), "a");
     this.#child = spawn("containerd", ["--config", config], { stdio: ["ignore", log, log] });
     this.pid = this.#child.pid;
     this.workspace.atEnd(() => this.#kill());
     for (let tries = 0; !existsSync(this.socket); tries++) {
-      if (this.#child.exitCode !== null || tries > 1000) throw new Error(`containerd did not start; see ${this.dir}/log`);
+      if (this.#child.exitCode !== null || tries > 1000)
+        throw new Error(`containerd did not start; see ${this.dir}/log`);
       await sleep(10);
     }
     while (spawnSync("ctr", ["-a", this.socket, "version"]).status !== 0) await sleep(20);

@@ -6,6 +6,9 @@ import { performance } from "node:perf_hooks";
 import { IMAGE } from "./images.mjs";
 import { has, must } from "./measure.mjs";
 
+/** The workspace's disk that everything is on. */
+export const DISK = "d";
+
 /**
  * @typedef {object} Contestant
  * @property {string} name
@@ -34,26 +37,36 @@ function lowerDirs(workspace, daemon) {
   const [image] = JSON.parse(daemon.cli("inspect", IMAGE));
   const links = workspace.makeDir("l");
   return image.ChainIDs.map((chainId, i) => {
-    symlinkSync(path.join(daemon.root, "snapshots", chainId.replace(/^sha256:/, ""), "fs"), path.join(links, String(i)));
+    symlinkSync(
+      path.join(daemon.root, "snapshots", chainId.replace(/^sha256:/, ""), "fs"),
+      path.join(links, String(i)),
+    );
     return `l/${i}`;
   }).reverse();
 }
 
 /** A union file system that a command mounts. */
 class OverlayMount {
+  #uppers = 0;
+
   constructor(workspace, name, lowers) {
     this.workspace = workspace;
     this.name = name;
     this.lowers = lowers;
-    this.dir = workspace.makeDir(name, "merged");
+    this.dir = workspace.makeDir(DISK, name, "merged");
   }
 
   async open(fresh) {
-    const [upper, work] = ["upper", "work"].map((part) => this.workspace.path(this.name, part));
-    if (fresh) for (const part of [upper, work]) this.workspace.remove(part);
-    for (const part of ["upper", "work"]) this.workspace.makeDir(this.name, part);
+    // A new one beside the old: deleting trees would slow down what is created next.
+    if (fresh || this.#uppers === 0) this.#uppers++;
+    const [upper, work] = ["upper", "work"].map((part) =>
+      this.workspace.makeDir(DISK, this.name, `${part}-${this.#uppers}`),
+    );
     const options = `lowerdir=${this.lowers.join(":")},upperdir=${upper},workdir=${work}`;
-    const argv = this.name === "overlayfs" ? ["mount", "-t", "overlay", "bench", "-o", options, this.dir] : ["fuse-overlayfs", "-o", options, this.dir];
+    const argv =
+      this.name === "overlayfs"
+        ? ["mount", "-t", "overlay", "bench", "-o", options, this.dir]
+        : ["fuse-overlayfs", "-o", options, this.dir];
     const start = performance.now();
     must(argv, { cwd: this.workspace.dir });
     return performance.now() - start;
@@ -67,7 +80,9 @@ class OverlayMount {
 
   daemons() {
     if (this.name === "overlayfs") return [];
-    return readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && this.#isMine(pid)).map(Number);
+    return readdirSync("/proc")
+      .filter((pid) => /^\d+$/.test(pid) && this.#isMine(pid))
+      .map(Number);
   }
 
   #isMine(pid) {
@@ -98,7 +113,9 @@ class VarveView {
     if (fresh && this.#views.length > 0) await client.removeView({ name: this.#views.pop().id });
     const known = this.#views.at(-1);
     const start = performance.now();
-    const last = await this.daemon.last(client.mountView(known ? { name: known.id } : { image: IMAGE }));
+    const last = await this.daemon.last(
+      client.mountView(known ? { name: known.id } : { image: IMAGE }),
+    );
     const took = performance.now() - start;
     if (!known) this.#views.push(last.view);
     return took;

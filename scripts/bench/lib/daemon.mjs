@@ -20,8 +20,14 @@ export class PrivateDaemon {
     this.args = args;
     this.socket = path.join(this.dir, "state/varve.sock");
     this.root = path.join(this.dir, "root");
-    if (this.socket.length > 107) throw new Error(`${this.socket}: too long for a Unix socket; choose a shorter --dir`);
-    this.env = { VARVE_ROOT: this.root, VARVE_STATE: path.join(this.dir, "state"), VARVE_SOCKET: this.socket, VARVE_NO_AUTOSTART: "1" };
+    if (this.socket.length > 107)
+      throw new Error(`${this.socket}: too long for a Unix socket; choose a shorter --dir`);
+    this.env = {
+      VARVE_ROOT: this.root,
+      VARVE_STATE: path.join(this.dir, "state"),
+      VARVE_SOCKET: this.socket,
+      VARVE_NO_AUTOSTART: "1",
+    };
   }
 
   /** Starts it and waits until it answers. */
@@ -29,15 +35,20 @@ export class PrivateDaemon {
     const log = openSync(path.join(this.dir, "daemon.log"), "a");
     const nodeArgs = (process.env.VARVE_BENCH_DAEMON_NODE_ARGS ?? "").split(" ").filter(Boolean);
     this.child = spawn(process.execPath, [...nodeArgs, varveProgram, "daemon", ...this.args], {
-      env: { ...process.env, ...this.env }, cwd: this.dir, stdio: ["ignore", log, log],
+      env: { ...process.env, ...this.env },
+      cwd: this.dir,
+      stdio: ["ignore", log, log],
     });
     this.pid = this.child.pid;
     this.workspace.atEnd(() => this.kill());
     for (let tries = 0; !existsSync(this.socket); tries++) {
-      if (this.child.exitCode !== null || tries > 1000) throw new Error(`the daemon did not start; see ${this.dir}/daemon.log`);
+      if (this.child.exitCode !== null || tries > 1000)
+        throw new Error(`the daemon did not start; see ${this.dir}/daemon.log`);
       await sleep(10);
     }
-    const { VarveClient } = await import(pathToFileURL(path.join(path.dirname(varveProgram), "../dist/client/index.js")).href);
+    const { VarveClient } = await import(
+      pathToFileURL(path.join(path.dirname(varveProgram), "../dist/client/index.js")).href
+    );
     this.client = VarveClient.connect({ socket: this.socket });
     await this.client.version();
     return this;
@@ -56,13 +67,16 @@ export class PrivateDaemon {
   kill() {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     this.child.kill("SIGTERM");
-    const wait = "for i in $(seq 100); do [ -d /proc/$0/task ] && ! grep -q '^State:.Z' /proc/$0/status || exit 0; sleep 0.05; done; kill -9 $0";
+    const wait =
+      "for i in $(seq 100); do [ -d /proc/$0/task ] && ! grep -q '^State:.Z' /proc/$0/status || exit 0; sleep 0.05; done; kill -9 $0";
     spawnSync("bash", ["-c", wait, String(this.pid)]);
   }
 
   /** Runs a command of varve against it. */
   cli(...args) {
-    return must([process.execPath, varveProgram, ...args], { env: { ...process.env, ...this.env } });
+    return must([process.execPath, varveProgram, ...args], {
+      env: { ...process.env, ...this.env },
+    });
   }
 
   /** The last message of a streaming call. */

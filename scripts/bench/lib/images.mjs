@@ -3,8 +3,8 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { must } from "./measure.mjs";
 import { project } from "./daemon.mjs";
+import { must } from "./measure.mjs";
 
 const TAG = "bench";
 
@@ -21,8 +21,13 @@ export const IMAGE = `docker.io/library/bench:${TAG}`;
  */
 export function benchImage(workspace, image, layers = 1) {
   const layout = workspace.path(`image-${image}`);
-  const maker = image === "large" ? ["scripts/bench/make-large-image", "-o", layout] : ["scripts/make-image", "--image", image, "-o", layout];
-  must(["bash", path.join(project, maker[0]), ...maker.slice(1)], { stdio: ["ignore", "inherit", "inherit"] });
+  const maker =
+    image === "large"
+      ? ["scripts/bench/make-large-image", "-o", layout]
+      : ["scripts/make-image", "--image", image, "-o", layout];
+  must(["bash", path.join(project, maker[0]), ...maker.slice(1)], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
   const opened = openLayout(layout);
   for (let i = opened.manifest.layers.length; i < layers; i++) addThinLayer(workspace, opened, i);
   return closeLayout(opened);
@@ -31,32 +36,75 @@ export function benchImage(workspace, image, layers = 1) {
 function openLayout(layout) {
   const index = JSON.parse(readFileSync(path.join(layout, "index.json"), "utf8"));
   const manifest = JSON.parse(readFileSync(blobPath(layout, index.manifests[0].digest), "utf8"));
-  return { layout, manifest, entry: index.manifests[0], config: JSON.parse(readFileSync(blobPath(layout, manifest.config.digest), "utf8")) };
+  return {
+    layout,
+    manifest,
+    entry: index.manifests[0],
+    config: JSON.parse(readFileSync(blobPath(layout, manifest.config.digest), "utf8")),
+  };
 }
 
 function closeLayout({ layout, manifest, entry, config }) {
   manifest.config = { ...manifest.config, ...putJson(layout, config) };
-  const annotations = { "org.opencontainers.image.ref.name": TAG, "io.containerd.image.name": `docker.io/library/bench:${TAG}` };
+  const annotations = {
+    "org.opencontainers.image.ref.name": TAG,
+    "io.containerd.image.name": `docker.io/library/bench:${TAG}`,
+  };
   const descriptor = { ...entry, ...putJson(layout, manifest), annotations };
-  writeFileSync(path.join(layout, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [descriptor] }));
-  return { layout, tag: TAG, blobs: manifest.layers.map((layer) => blobPath(layout, layer.digest)), manifest, config };
+  writeFileSync(
+    path.join(layout, "index.json"),
+    JSON.stringify({ schemaVersion: 2, manifests: [descriptor] }),
+  );
+  return {
+    layout,
+    tag: TAG,
+    blobs: manifest.layers.map((layer) => blobPath(layout, layer.digest)),
+    manifest,
+    config,
+  };
 }
 
 /** A layer as a Dockerfile's small steps make them: some files in directories that every image has, now and then a deletion. */
 function addThinLayer(workspace, { layout, manifest, config }, number) {
   const tree = workspace.makeDir("thin-layer");
-  for (const dir of ["etc", "usr/bin", "usr/lib", "usr/share/doc", "var/lib", `opt/step-${number}`]) {
+  for (const dir of [
+    "etc",
+    "usr/bin",
+    "usr/lib",
+    "usr/share/doc",
+    "var/lib",
+    `opt/step-${number}`,
+  ]) {
     mkdirSync(path.join(tree, dir), { recursive: true });
     for (let i = 0; i < 4; i++)
-      writeFileSync(path.join(tree, dir, `step-${number}-${i}`), `step ${number} file ${i} of ${dir}\n`.repeat(20));
+      writeFileSync(
+        path.join(tree, dir, `step-${number}-${i}`),
+        `step ${number} file ${i} of ${dir}\n`.repeat(20),
+      );
   }
-  if (number > 10 && number % 5 === 0) writeFileSync(path.join(tree, `etc/.wh.step-${number - 5}-0`), "");
+  if (number > 10 && number % 5 === 0)
+    writeFileSync(path.join(tree, `etc/.wh.step-${number - 5}-0`), "");
   const tar = workspace.path("thin-layer.tar");
-  must(["tar", "-C", tree, "--sort=name", "--mtime=@1750000000", "--numeric-owner", "--owner=0", "--group=0", "-cf", tar, "."]);
+  must([
+    "tar",
+    "-C",
+    tree,
+    "--sort=name",
+    "--mtime=@1750000000",
+    "--numeric-owner",
+    "--owner=0",
+    "--group=0",
+    "-cf",
+    tar,
+    ".",
+  ]);
   config.rootfs.diff_ids.push(`sha256:${sha256(readFileSync(tar))}`);
   must(["gzip", "-n", "-f", "-6", tar]);
   const bytes = readFileSync(`${tar}.gz`);
-  manifest.layers.push({ mediaType: "application/vnd.oci.image.layer.v1.tar+gzip", ...putBlob(layout, bytes) });
+  manifest.layers.push({
+    mediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
+    ...putBlob(layout, bytes),
+  });
   config.history?.push({ created: "2025-06-15T15:06:40Z", created_by: `step ${number}` });
   workspace.remove(tree);
   workspace.remove(`${tar}.gz`);

@@ -2,11 +2,11 @@
 
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 const timedProgram = fileURLToPath(new URL("timed", import.meta.url));
-const TICK_MS = 1000 / Number(spawnSync("getconf", ["CLK_TCK"], { encoding: "utf8" }).stdout || 100);
+const TICK_MS =
+  1000 / Number(spawnSync("getconf", ["CLK_TCK"], { encoding: "utf8" }).stdout || 100);
 
 /**
  * Runs a command to its end and says what it cost.
@@ -31,7 +31,9 @@ export function timed(argv, options) {
     stdio: ["ignore", "pipe", "pipe"],
   });
   if (run.status !== 0 && !options.mayFail)
-    throw new Error(`${argv.join(" ").slice(0, 300)}: exit code ${run.status ?? run.signal}\n${run.stderr}`);
+    throw new Error(
+      `${argv.join(" ").slice(0, 300)}: exit code ${run.status ?? run.signal}\n${run.stderr}`,
+    );
   const cost = JSON.parse(readFileSync(result, "utf8"));
   rmSync(result);
   if (options.selfTimed) Object.assign(cost, JSON.parse(run.stdout));
@@ -42,9 +44,15 @@ export function timed(argv, options) {
 
 /** Runs a command for its effect; throws with its words when it fails. */
 export function must(argv, options = {}) {
-  const run = spawnSync(argv[0], argv.slice(1), { encoding: "utf8", maxBuffer: 1 << 28, ...options });
+  const run = spawnSync(argv[0], argv.slice(1), {
+    encoding: "utf8",
+    maxBuffer: 1 << 28,
+    ...options,
+  });
   if (run.status !== 0)
-    throw new Error(`${argv.join(" ").slice(0, 300)}: exit code ${run.status ?? run.error?.message}\n${run.stderr}`);
+    throw new Error(
+      `${argv.join(" ").slice(0, 300)}: exit code ${run.status ?? run.error?.message}\n${run.stderr}`,
+    );
   return run.stdout;
 }
 
@@ -73,7 +81,9 @@ export function cpuMsOf(pid) {
 /** A number of /proc/PID/status or smaps_rollup in MiB: VmRSS, VmHWM, Pss… */
 export function memoryMiB(pid, field, file = "status") {
   try {
-    const line = readFileSync(`/proc/${pid}/${file}`, "latin1").match(new RegExp(`^${field}:\\s+(\\d+) kB`, "m"));
+    const line = readFileSync(`/proc/${pid}/${file}`, "latin1").match(
+      new RegExp(`^${field}:\\s+(\\d+) kB`, "m"),
+    );
     return Number(line?.[1] ?? 0) / 1024;
   } catch {
     return 0;

@@ -12,15 +12,21 @@ export function parseOptions(file, defaults) {
   while (args.length > 0) {
     const arg = args.shift();
     if (arg === "-h" || arg === "--help") {
-      console.log(readFileSync(file, "utf8").match(/\/\*\*\n([\s\S]*?)\n \*\//)[1].replace(/^ \* ?/gm, ""));
+      console.log(
+        readFileSync(file, "utf8")
+          .match(/\/\*\*\n([\s\S]*?)\n \*\//)[1]
+          .replace(/^ \* ?/gm, ""),
+      );
       process.exit(0);
     }
     const name = arg.replace(/^--/, "").replace(/-(\w)/g, (_, letter) => letter.toUpperCase());
-    if (!arg.startsWith("--") || !(name in defaults)) usageError(`unknown argument ${JSON.stringify(arg)}`);
+    if (!arg.startsWith("--") || !(name in defaults))
+      usageError(`unknown argument ${JSON.stringify(arg)}`);
     if (typeof defaults[name] === "boolean") options[name] = true;
     else if (args.length === 0) usageError(`${arg} needs a value`);
     else options[name] = typeof defaults[name] === "number" ? Number(args.shift()) : args.shift();
-    if (typeof options[name] === "number" && !(options[name] >= 0)) usageError(`${arg} needs a number`);
+    if (typeof options[name] === "number" && !(options[name] >= 0))
+      usageError(`${arg} needs a number`);
   }
   return options;
 }

@@ -46,7 +46,9 @@ export class Report {
       ...this.#mapRows((row, sides) => [
         row,
         ...names.map((name) => number(mid(sides, name, "wallMs"))),
-        ...peers.map((peer) => ratio(mid(sides, this.#subject, "wallMs"), mid(sides, peer, "wallMs"))),
+        ...peers.map((peer) =>
+          ratio(mid(sides, this.#subject, "wallMs"), mid(sides, peer, "wallMs")),
+        ),
         String(Math.max(...[...sides.values()].map((runs) => runs.length))),
       ]),
     ]);
@@ -55,7 +57,11 @@ export class Report {
       ["CPU, ms / peak, MiB (median, with daemons)", ...names],
       ...this.#mapRows((row, sides) => [
         row,
-        ...names.map((name) => sides.has(name) ? `${number(mid(sides, name, "cpuMs"))} / ${number(mid(sides, name, "peakMiB"))}` : "-"),
+        ...names.map((name) =>
+          sides.has(name)
+            ? `${number(mid(sides, name, "cpuMs"))} / ${number(mid(sides, name, "peakMiB"))}`
+            : "-",
+        ),
       ]),
     ]);
   }
@@ -68,7 +74,9 @@ export class Report {
         ...[...sides].map(([name, runs]) => [
           name,
           ...["wallMs", "cpuMs", "peakMiB"].map((field) => number(mid(sides, name, field))),
-          name === this.#subject ? "" : ratio(mid(sides, this.#subject, "wallMs"), mid(sides, name, "wallMs")),
+          name === this.#subject
+            ? ""
+            : ratio(mid(sides, this.#subject, "wallMs"), mid(sides, name, "wallMs")),
           String(runs.length),
         ]),
       ]);
@@ -81,15 +89,30 @@ export class Report {
   }
 
   #toJson(machine) {
-    const rows = Object.fromEntries(this.#mapRows((row, sides) => [row, Object.fromEntries(
-      [...sides].map(([name, runs]) => [name, { medianMs: mid(sides, name, "wallMs"), medianCpuMs: mid(sides, name, "cpuMs"), peakMiB: mid(sides, name, "peakMiB"), runs }]),
-    )]));
+    const rows = Object.fromEntries(
+      this.#mapRows((row, sides) => [
+        row,
+        Object.fromEntries(
+          [...sides].map(([name, runs]) => [
+            name,
+            {
+              medianMs: mid(sides, name, "wallMs"),
+              medianCpuMs: mid(sides, name, "cpuMs"),
+              peakMiB: mid(sides, name, "peakMiB"),
+              runs,
+            },
+          ]),
+        ),
+      ]),
+    );
     return { title: this.#title, machine, rows, facts: this.#facts };
   }
 }
 
 function mid(sides, name, field) {
-  return median((sides.get(name) ?? []).map((run) => run[field]).filter((value) => value !== undefined));
+  return median(
+    (sides.get(name) ?? []).map((run) => run[field]).filter((value) => value !== undefined),
+  );
 }
 
 function number(value) {
@@ -102,14 +125,29 @@ function ratio(ours, theirs) {
 }
 
 function printTable(rows) {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
+  const widths = rows[0].map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? "").length)),
+  );
   for (const row of rows)
-    console.log(row.map((cell, column) => column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column])).join("  ").trimEnd());
+    console.log(
+      row
+        .map((cell, column) =>
+          column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]),
+        )
+        .join("  ")
+        .trimEnd(),
+    );
 }
 
 function machineNow() {
   const cpu = readFileSync("/proc/cpuinfo", "utf8").match(/model name\s*: (.*)/)?.[1] ?? os.arch();
-  return { cpu, cores: os.cpus().length, kernel: os.release(), node: process.version, load: os.loadavg()[0].toFixed(1) };
+  return {
+    cpu,
+    cores: os.cpus().length,
+    kernel: os.release(),
+    node: process.version,
+    load: os.loadavg()[0].toFixed(1),
+  };
 }
 
 /** Yields every (round, contestant), the order turning with each round so that nobody always goes first. */

@@ -29,12 +29,18 @@ const verbs = {
   /** lstat of each listed file, `times` over */
   stat: (list, times) => {
     const names = readList(list);
-    return () => repeat(Number(times), () => names.forEach((name) => fs.lstatSync(name)));
+    return () =>
+      repeat(Number(times), () => {
+        for (const name of names) fs.lstatSync(name);
+      });
   },
   /** lstat of names that do not exist, `times` over */
   statMissing: (list, times) => {
-    const names = readList(list).map((name) => `${name}.missing`);
-    return () => repeat(Number(times), () => names.forEach((name) => fs.lstatSync(name, { throwIfNoEntry: false })));
+    const missing = readList(list).map((name) => `${name}.missing`);
+    return () =>
+      repeat(Number(times), () => {
+        for (const name of missing) fs.lstatSync(name, { throwIfNoEntry: false });
+      });
   },
   /** `count` new files of 1 KiB, 200 to a directory */
   create: (name, count) => () => {
@@ -48,9 +54,15 @@ const verbs = {
   },
   /** renames every file of a tree made by `create` */
   rename: (name) => {
-    const files = fs.readdirSync(path.join(dir, name), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    const files = fs
+      .readdirSync(path.join(dir, name), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile());
     return () => {
-      for (const file of files) fs.renameSync(path.join(file.parentPath, file.name), path.join(file.parentPath, `${file.name}.renamed`));
+      for (const file of files)
+        fs.renameSync(
+          path.join(file.parentPath, file.name),
+          path.join(file.parentPath, `${file.name}.renamed`),
+        );
     };
   },
   /** first byte of each listed lower file written: copy-up */
@@ -94,7 +106,11 @@ function randomIo(name, count, flags, operate) {
 }
 
 function readList(list) {
-  return fs.readFileSync(list, "utf8").split("\n").filter(Boolean).map((name) => path.join(dir, name));
+  return fs
+    .readFileSync(list, "utf8")
+    .split("\n")
+    .filter(Boolean)
+    .map((name) => path.join(dir, name));
 }
 
 function repeat(times, work) {
