@@ -11,6 +11,7 @@ import path from "node:path";
 import { parse as parseToml, TomlError } from "smol-toml";
 import * as v from "valibot";
 import { InvalidArgumentError, NotFoundError } from "../system/errors.js";
+import type { MountForm } from "../views/proxy-mount-forms.js";
 import {
   defaultConfigPath,
   defaultRoot,
@@ -37,6 +38,10 @@ export interface DaemonConfig {
   readonly fuseWorkers: number;
   /** Worker threads that unpack layers, hence layers unpacked side by side. */
   readonly unpackWorkers: number;
+  /** Path of the socket for a containerd, whose snapshotter this daemon is then; absent: none. */
+  readonly containerdSocket: string | undefined;
+  /** What containers of containerd get: fuse (a view of ours) or overlay (the kernel's overlayfs). */
+  readonly containerdMounts: MountForm;
 }
 
 /** Command-line flags, as given; undefined ones were not. */
@@ -51,8 +56,11 @@ export interface ConfigFlags {
   readonly restoreViews?: boolean | undefined;
   readonly fuseWorkers?: number | undefined;
   readonly unpackWorkers?: number | undefined;
+  readonly containerdSocket?: string | undefined;
+  readonly containerdMounts?: string | undefined;
 }
 
+const MOUNT_FORMS: readonly MountForm[] = ["fuse", "overlay"];
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 // More threads than this only cost memory: each holds a V8 heap.
 const MAX_WORKERS = 64;
@@ -68,6 +76,8 @@ const SETTINGS = {
   restoreViews: v.boolean("must be true or false"),
   fuseWorkers: workers,
   unpackWorkers: workers,
+  containerdSocket: text,
+  containerdMounts: v.picklist(MOUNT_FORMS, `must be one of ${MOUNT_FORMS.join(", ")}`),
 } as const;
 
 type Key = keyof typeof SETTINGS;
@@ -224,5 +234,8 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     fuseWorkers: given.fuseWorkers ?? Math.max(1, Math.floor(cpus / 2)),
     // Beyond four the disk is the limit.
     unpackWorkers: given.unpackWorkers ?? Math.min(cpus, 4),
+    containerdSocket:
+      given.containerdSocket === undefined ? undefined : path.resolve(given.containerdSocket),
+    containerdMounts: given.containerdMounts ?? "fuse",
   };
 }

@@ -7,11 +7,13 @@ import { GarbageCollector } from "../images/garbage-collector.js";
 import { ImageStore } from "../images/image-store.js";
 import { type Database, openDatabase } from "../metadata/database.js";
 import type { Core, Machine } from "../services/core.js";
-import { RpcServer } from "../services/server.js";
+import { containerdApi, RpcServer, varveApi } from "../services/server.js";
 import { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { Unpacker } from "../snapshots/unpacker.js";
+import { FailedPreconditionError } from "../system/errors.js";
+import { ProxySnapshots } from "../views/proxy-snapshots.js";
 import { Views } from "../views/views.js";
 import type { DaemonConfig } from "./config.js";
 import { socketIn } from "./default-paths.js";
@@ -90,14 +92,37 @@ async function start(
     ...stores,
     requestShutdown: o.onShutdownRequest,
   };
-  const server = await RpcServer.listen(core);
+  const server = await RpcServer.listen(varveApi(core));
   process.umask(0);
   onCleanup(() => core.views.close({ keepMounts: config.keepMounts }));
   onCleanup(() => core.unpacker.settle());
   onCleanup(() => server.close());
   await core.views.open({ restore: config.restoreViews });
+  await serveContainerd(config, core, onCleanup);
   server.accept();
   return core;
+}
+
+/** Also a snapshotter of a containerd, if that is configured. */
+async function serveContainerd(
+  config: DaemonConfig,
+  core: Core,
+  onCleanup: OnCleanup,
+): Promise<void> {
+  const { root, state, containerdSocket, containerdMounts: form, fuseWorkers: workers } = config;
+  if (containerdSocket === undefined) return;
+  if (!core.machine.privileged) {
+    throw new FailedPreconditionError(
+      "serve containerd: this needs root (CAP_SYS_ADMIN in the initial user namespace)",
+    );
+  }
+  const { database, tasks, log } = core;
+  const snapshots = new ProxySnapshots({ root, state, database, tasks, log, workers, form });
+  onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
+  await snapshots.open();
+  const server = await RpcServer.listen(containerdApi(containerdSocket, snapshots, log));
+  onCleanup(() => server.close());
+  server.accept();
 }
 
 async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Promise<void> {
@@ -111,6 +136,11 @@ async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Prom
   ];
   if (config.socket !== socketIn(config.state)) {
     locks.push([`${config.socket}.lock`, `socket ${config.socket}`]);
+  }
+  if (config.containerdSocket !== undefined) {
+    const socket = config.containerdSocket;
+    await fs.mkdir(path.dirname(socket), { recursive: true, mode: 0o711 });
+    locks.push([`${socket}.lock`, `socket ${socket}`]);
   }
   for (const [file, what] of locks) {
     const lock = LockFile.acquire(file, what);

@@ -60,6 +60,9 @@ function report(logger: Logger, config: DaemonConfig, daemon: Daemon): void {
     { version, pid: process.pid, root, state, socket },
     `varve ${version} listens on ${socket}`,
   );
+  if (config.containerdSocket !== undefined) {
+    logger.info(`containerd's snapshotter, on ${config.containerdSocket}`);
+  }
   for (const fallback of fallbacks) logger.info(fallback);
 }
 
@@ -131,6 +134,8 @@ function parseFlags(args: readonly string[]): ConfigFlags {
         "restore-views": flag,
         "fuse-workers": text,
         "unpack-workers": text,
+        "containerd-socket": text,
+        "containerd-mounts": text,
       },
     });
     const count = (given: string | undefined) => (given === undefined ? undefined : Number(given));
@@ -144,6 +149,8 @@ function parseFlags(args: readonly string[]): ConfigFlags {
       restoreViews: values["restore-views"],
       fuseWorkers: count(values["fuse-workers"]),
       unpackWorkers: count(values["unpack-workers"]),
+      containerdSocket: values["containerd-socket"],
+      containerdMounts: values["containerd-mounts"],
     };
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message, { cause: error });

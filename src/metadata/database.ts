@@ -18,6 +18,7 @@ import {
   ResourceExhaustedError,
 } from "../system/errors.js";
 import { BlobTable } from "./blob-table.js";
+import { ContainerdTable } from "./containerd-table.js";
 import { LeaseTable } from "./lease-table.js";
 import { ReferenceTable } from "./reference-table.js";
 import { MIGRATIONS } from "./schema.js";
@@ -32,6 +33,7 @@ export class Database {
   readonly snapshots: SnapshotTable;
   readonly views: ViewTable;
   readonly leases: LeaseTable;
+  readonly containerd: ContainerdTable;
   readonly #sql: BetterSqlite3.Database;
 
   constructor(sql: BetterSqlite3.Database) {
@@ -42,6 +44,7 @@ export class Database {
     this.snapshots = new SnapshotTable(sql);
     this.views = new ViewTable(sql);
     this.leases = new LeaseTable(sql);
+    this.containerd = new ContainerdTable(sql);
   }
 
   /**

@@ -70,4 +70,19 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX lease_resources_resource ON lease_resources (type, id);
   `,
+  `
+  -- AUTOINCREMENT: a directory's number must not come back while its predecessor is being removed.
+  CREATE TABLE containerd_snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    parent_id INTEGER REFERENCES containerd_snapshots (id) ON DELETE RESTRICT,
+    kind TEXT NOT NULL CHECK (kind IN ('committed', 'active', 'view')),
+    size_bytes INTEGER,
+    inodes INTEGER,
+    labels TEXT NOT NULL DEFAULT '{}',
+    created_ns INTEGER NOT NULL,
+    updated_ns INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX containerd_snapshots_parent ON containerd_snapshots (parent_id);
+  `,
 ];

@@ -2,6 +2,7 @@
 
 import { once } from "node:events";
 import { NotFoundError } from "../system/errors.js";
+import { Snapshots } from "./gen/containerd/services/snapshots/v1/snapshots_pb.js";
 import {
   Health,
   HealthCheckResponse_ServingStatus as ServingStatus,
@@ -9,7 +10,7 @@ import {
 import { Varve } from "./gen/varve/v1/varve_pb.js";
 import type { Handlers } from "./grpc-adapter.js";
 
-const SERVICES: readonly string[] = ["", Varve.typeName, Health.typeName];
+const SERVICES: readonly string[] = ["", Varve.typeName, Snapshots.typeName, Health.typeName];
 
 /**
  * Handlers of the health methods. The daemon listens only when it is ready, so the answer is

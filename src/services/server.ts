@@ -10,12 +10,16 @@ import { chmodSync, unlinkSync } from "node:fs";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
+import type { Log } from "../snapshots/log.js";
 import { AlreadyExistsError, InvalidArgumentError } from "../system/errors.js";
+import type { ProxySnapshots } from "../views/proxy-snapshots.js";
+import { snapshotHandlers } from "./containerd/snapshot-service.js";
 import type { Core } from "./core.js";
 import { daemonHandlers } from "./daemon-service.js";
+import { Snapshots } from "./gen/containerd/services/snapshots/v1/snapshots_pb.js";
 import { Health } from "./gen/grpc/health/v1/health_pb.js";
 import { Varve } from "./gen/varve/v1/varve_pb.js";
-import { addService } from "./grpc-adapter.js";
+import { addService, type ServeOptions } from "./grpc-adapter.js";
 import { healthHandlers } from "./health-service.js";
 import { imageHandlers } from "./image-service.js";
 import { MAX_MESSAGE_BYTES } from "./status.js";
@@ -26,7 +30,41 @@ const MAX_SOCKET_PATH = 107;
 /** How long calls under way may take to end by themselves. */
 const DRAIN_MS = 2000;
 
-/** A listening server. */
+/** What a server answers. */
+export interface ServedApi {
+  readonly socketPath: string;
+  /** The flag that chooses the path, for messages. */
+  readonly flag: string;
+  readonly log: Log;
+  addTo(server: Server, options: ServeOptions): void;
+}
+
+/** varve.v1, for our own clients. */
+export function varveApi(core: Core): ServedApi {
+  return {
+    socketPath: core.paths.socket,
+    flag: "--socket",
+    log: core.log,
+    addTo: (server, options) => {
+      const handlers = { ...daemonHandlers(core), ...imageHandlers(core), ...viewHandlers(core) };
+      addService(server, Varve, handlers, options);
+    },
+  };
+}
+
+/** containerd's snapshotter interface. */
+export function containerdApi(socketPath: string, snapshots: ProxySnapshots, log: Log): ServedApi {
+  return {
+    socketPath,
+    flag: "--containerd-socket",
+    log,
+    addTo: (server, options) => {
+      addService(server, Snapshots, snapshotHandlers(snapshots), options);
+    },
+  };
+}
+
+/** A listening server; every one answers gRPC's health checks too. */
 export class RpcServer {
   readonly #listener = net.createServer((connection) => this.#receive(connection));
   readonly #grpc: Server;
@@ -39,29 +77,29 @@ export class RpcServer {
   readonly #calls = new Set<Promise<void>>();
   readonly #inject: (connection: net.Socket) => void;
 
-  private constructor(core: Core) {
-    this.#socketPath = core.paths.socket;
-    this.#grpc = this.#makeServer(core);
+  private constructor(api: ServedApi) {
+    this.#socketPath = api.socketPath;
+    this.#grpc = this.#makeServer(api);
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
     this.#inject = (connection) => injector.injectConnection(connection);
   }
 
   /**
-   * Listens on `core.paths.socket`, mode 0600; calls wait until `accept`. A socket file that nobody
+   * Listens on `api.socketPath`, mode 0600; calls wait until `accept`. A socket file that nobody
    * listens on is replaced. Changes the umask for a moment: call it before threads create files.
    *
    * @throws AlreadyExistsError somebody listens there
    * @throws InvalidArgumentError the path is too long for a Unix socket
    */
-  static async listen(core: Core): Promise<RpcServer> {
-    const socketPath = core.paths.socket;
+  static async listen(api: ServedApi): Promise<RpcServer> {
+    const { socketPath, flag } = api;
     if (Buffer.byteLength(socketPath) > MAX_SOCKET_PATH) {
       throw new InvalidArgumentError(
-        `listen on ${socketPath}: longer than the ${MAX_SOCKET_PATH} bytes of a Unix socket's path; choose another --socket`,
+        `listen on ${socketPath}: longer than the ${MAX_SOCKET_PATH} bytes of a Unix socket's path; choose another ${flag}`,
       );
     }
-    const server = new RpcServer(core);
-    await removeStaleSocket(socketPath);
+    const server = new RpcServer(api);
+    await removeStaleSocket(socketPath, flag);
     await bind(server.#listener, socketPath);
     return server;
   }
@@ -95,7 +133,7 @@ export class RpcServer {
     else this.#early.push(connection);
   }
 
-  #makeServer(core: Core): Server {
+  #makeServer(api: ServedApi): Server {
     const server = new Server({
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
@@ -103,21 +141,20 @@ export class RpcServer {
       "grpc.enable_channelz": 0,
     });
     const options = {
-      logBug: (error: unknown) => core.log.warn("a request failed in an unforeseen way", error),
+      logBug: (error: unknown) => api.log.warn("a request failed in an unforeseen way", error),
       onCall: (ended: Promise<void>) => {
         this.#calls.add(ended);
         void ended.then(() => this.#calls.delete(ended));
       },
     };
-    const handlers = { ...daemonHandlers(core), ...imageHandlers(core), ...viewHandlers(core) };
-    addService(server, Varve, handlers, options);
+    api.addTo(server, options);
     addService(server, Health, healthHandlers(this.#ending.signal), options);
     return server;
   }
 }
 
 /** @throws AlreadyExistsError somebody listens */
-async function removeStaleSocket(socketPath: string): Promise<void> {
+async function removeStaleSocket(socketPath: string, flag: string): Promise<void> {
   const isAlive = await new Promise<boolean>((resolve) => {
     const probe = net.connect({ path: socketPath });
     probe.once("connect", () => {
@@ -128,7 +165,7 @@ async function removeStaleSocket(socketPath: string): Promise<void> {
   });
   if (isAlive) {
     throw new AlreadyExistsError(
-      `listen on ${socketPath}: another process listens there; choose another --socket or stop it`,
+      `listen on ${socketPath}: another process listens there; choose another ${flag} or stop it`,
     );
   }
   removeSocket(socketPath);

@@ -16,6 +16,8 @@ interface DaemonFlags {
   readonly restoreViews?: boolean;
   readonly fuseWorkers?: number;
   readonly unpackWorkers?: number;
+  readonly containerdSocket?: string;
+  readonly containerdMounts?: string;
 }
 
 /** What dist/daemon/main.js exports; found by its path, since no bundle may hold it. */
@@ -26,6 +28,7 @@ interface DaemonModule {
   ): Promise<number>;
 }
 
+const MOUNT_FORMS = ["fuse", "overlay"];
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
 /** Adds arguments, options and the action. */
@@ -38,11 +41,21 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .option("--no-restore-views", "Do not mount again what was mounted when the last one ended")
     .option("--fuse-workers <count>", "Threads that serve mounts", countOf)
     .option("--unpack-workers <count>", "Layers unpacked side by side", countOf)
+    .option("--containerd-socket <path>", "Also be the snapshotter of a containerd, on this socket")
+    .addOption(
+      new Option("--containerd-mounts <form>", "What its containers get (default: fuse)").choices(
+        MOUNT_FORMS,
+      ),
+    )
     .examples(
       [
         ["varve daemon", "Run in the foreground with logs on standard error; Ctrl-C ends it"],
         ["varve --root /data/varve daemon", "Keep everything in another directory"],
         ["varve --root a --state b daemon", "A private daemon beside the usual one"],
+        [
+          "varve daemon --containerd-socket /run/varve/containerd.sock",
+          "Be a snapshotter for containerd; see docs/containerd.md",
+        ],
         ["varve daemon stop", "End the daemon, and wait until it is gone"],
       ],
       "Other commands start a daemon by themselves when none runs. Settings may also stand in the " +
@@ -74,6 +87,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
   const { logLevel, keepMounts, fuseWorkers, unpackWorkers } = flags;
+  const { containerdSocket, containerdMounts } = flags;
   const code = await daemon.runDaemon({
     root,
     state,
@@ -85,6 +99,8 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     restoreViews: flags.restoreViews === false ? false : undefined,
     fuseWorkers,
     unpackWorkers,
+    containerdSocket,
+    containerdMounts,
   });
   process.exit(code);
 }

@@ -1,0 +1,93 @@
+/**
+ * FUSE mounts of containerd's snapshots, `containerd/<id>` below the state directory. containerd binds
+ * them to where a container wants its root.
+ */
+
+import fs from "node:fs/promises";
+import path from "node:path";
+import type { Log } from "../snapshots/log.js";
+import { sys } from "../system/addon.js";
+import { toBytes } from "../system/bytes.js";
+import { MNT_DETACH } from "../system/constants.js";
+import { readMounts } from "./mount-table.js";
+import { prepareTarget } from "./mount-target.js";
+import { ViewHosts } from "./view-hosts.js";
+import type { MountTask } from "./view-protocol.js";
+
+const MOUNT_TYPE = "fuse.varve";
+
+/** The mounts of one key space. */
+export class ProxyMounts {
+  #directory: string;
+  readonly #log: Log;
+  readonly #hosts: ViewHosts;
+
+  constructor(o: { state: string; workers: number; log: Log }) {
+    this.#directory = path.join(o.state, "containerd");
+    this.#log = o.log;
+    this.#hosts = new ViewHosts({
+      size: o.workers,
+      events: {
+        // By us, or by somebody's umount(8): then it is mounted again when it is asked for.
+        onEnded: () => undefined,
+        onCrashed: (viewIds, error) => {
+          o.log.warn(`a thread that served ${viewIds.length} snapshots crashed`, error);
+          this.#detach((target) => viewIds.some((viewId) => target === this.#targetOf(viewId)));
+        },
+        onWarning: (viewId, message) => o.log.warn(`snapshot ${viewId}: ${message}`),
+      },
+    });
+  }
+
+  /** Takes away what an earlier daemon left mounted: without it those mounts are dead. */
+  async open(): Promise<void> {
+    // 0711: a container's processes must get through to its root.
+    await fs.mkdir(this.#directory, { recursive: true, mode: 0o711 });
+    this.#directory = await fs.realpath(this.#directory);
+    this.#detach((target) => path.dirname(target) === this.#directory);
+  }
+
+  /** Mounts a snapshot, unless it is. @returns where */
+  async mount(id: number, task: Omit<MountTask, "target" | "viewId">): Promise<string> {
+    const viewId = viewIdOf(id);
+    const target = this.#targetOf(viewId);
+    if (this.#hosts.serves(viewId)) return target;
+    const prepared = await prepareTarget(target);
+    try {
+      await this.#hosts.mount({ ...task, viewId, target: prepared.path });
+      return prepared.path;
+    } catch (error) {
+      await fs.rmdir(prepared.path).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Unmounts a snapshot, if it is mounted; what programs wrote through mappings is in the upper then. */
+  async unmount(id: number): Promise<void> {
+    const viewId = viewIdOf(id);
+    if (this.#hosts.serves(viewId)) await this.#hosts.unmount({ viewId, force: true });
+    await fs.rmdir(this.#targetOf(viewId)).catch(() => undefined);
+  }
+
+  /** Ends the threads; mounts that are left are dead. */
+  close(): Promise<void> {
+    return this.#hosts.close();
+  }
+
+  #targetOf(viewId: string): string {
+    return path.join(this.#directory, viewId);
+  }
+
+  #detach(isWanted: (target: string) => boolean): void {
+    for (const { type, mountPoint } of readMounts().reverse()) {
+      if (type !== MOUNT_TYPE || !isWanted(mountPoint)) continue;
+      const result = sys.umount2(toBytes(mountPoint), MNT_DETACH);
+      if (result === 0) this.#log.info(`detached the dead mount on ${mountPoint}`);
+      else this.#log.warn(`dead mount on ${mountPoint}: ${sys.errnoText(-result)}`);
+    }
+  }
+}
+
+function viewIdOf(id: number): string {
+  return `containerd-${id}`;
+}

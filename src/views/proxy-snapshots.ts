@@ -1,0 +1,330 @@
+/**
+ * The snapshots of a containerd, in a key space of their own: containerd's garbage collector removes
+ * what it does not know, so it must not see ours.
+ *
+ * Keys are opaque; directories are named by number. An active snapshot is an upper directory over
+ * its parent's chain. Two forms of mounts come out: a bind of a FUSE mount of ours, which serves the
+ * merged tree, and the kernel overlayfs' own, over the same directories. Commit turns the upper into a
+ * layer as it stands; nothing is copied.
+ *
+ * Invariants: a row's directory exists (an empty one is made again when a power cut took it); a
+ * committed directory never changes; children keep their parent's row by a foreign key. Calls on one
+ * key exclude each other; those on different keys do not wait.
+ */
+
+import { Mutex } from "async-mutex";
+import type { ContainerdRow } from "../metadata/containerd-table.js";
+import type { Database } from "../metadata/database.js";
+import type { Labels } from "../metadata/labels.js";
+import type { DiskUsage } from "../snapshots/disk-usage.js";
+import type { LayerTasks } from "../snapshots/layer-tasks.js";
+import type { Log } from "../snapshots/log.js";
+import { FailedPreconditionError, InvalidArgumentError, NotFoundError } from "../system/errors.js";
+import { ProxyChains } from "./proxy-chains.js";
+import { ProxyDirectories } from "./proxy-directories.js";
+import { bindMount, type MountForm, overlayMount, type ProxyMount } from "./proxy-mount-forms.js";
+import { ProxyMounts } from "./proxy-mounts.js";
+
+/** What `prepare` makes. */
+export interface NewProxySnapshot {
+  readonly kind: "active" | "view";
+  readonly key: string;
+  /** Empty: an empty root directory. */
+  readonly parent: string;
+  readonly labels: Labels;
+}
+
+/** What `commit` makes of an active snapshot. */
+export interface ProxyCommit {
+  readonly key: string;
+  readonly name: string;
+  readonly labels: Labels;
+  /** For a snapshot that was prepared without a parent; else empty, or its parent. */
+  readonly parent: string;
+}
+
+// Namespace and number come from containerd's metadata layer; its own tests talk without them.
+const UNPACK_KEY = /^(?:[^/]+\/[0-9]+\/)?extract-/;
+
+/** The snapshots of one root directory. */
+export class ProxySnapshots {
+  readonly #database: Database;
+  readonly #tasks: LayerTasks;
+  readonly #log: Log;
+  readonly #form: MountForm;
+  readonly #directories: ProxyDirectories;
+  readonly #chains: ProxyChains;
+  readonly #mounts: ProxyMounts;
+  readonly #locks = new Map<string, { readonly mutex: Mutex; users: number }>();
+
+  constructor(o: {
+    root: string;
+    state: string;
+    database: Database;
+    tasks: LayerTasks;
+    log: Log;
+    /** Threads that serve mounts. */
+    workers: number;
+    /** What containers get; what containerd unpacks into is always the kernel's. */
+    form: MountForm;
+  }) {
+    const { database, tasks, log } = o;
+    this.#database = database;
+    this.#tasks = tasks;
+    this.#log = log;
+    this.#form = o.form;
+    this.#directories = new ProxyDirectories({ root: o.root, tasks, log });
+    this.#chains = new ProxyChains({ database, directories: this.#directories, tasks, log });
+    this.#mounts = new ProxyMounts({ state: o.state, workers: o.workers, log });
+  }
+
+  /**
+   * Reconciles directories with rows, detaches dead mounts of an earlier daemon and goes on building
+   * what it had not finished. Snapshots are mounted again when containerd asks for their mounts.
+   * Call once, before use.
+   */
+  async open(): Promise<void> {
+    await this.#directories.open(new Set(this.list().map((row) => row.id)));
+    await this.#mounts.open();
+    for (const row of this.list()) this.#recover(row);
+    for (const row of this.list()) {
+      if (row.kind === "committed" && row.sizeBytes === undefined) this.#chains.begin(row);
+    }
+  }
+
+  /** Every snapshot, the oldest first. */
+  list(): ContainerdRow[] {
+    return this.#database.containerd.list();
+  }
+
+  /** @throws NotFoundError */
+  get(key: string): ContainerdRow {
+    const row = this.#database.containerd.get(key);
+    if (row !== undefined) return row;
+    throw new NotFoundError(`snapshot ${JSON.stringify(key)}: not found`);
+  }
+
+  /**
+   * Makes an active snapshot or a view, and mounts it if it is to be served by FUSE.
+   *
+   * @throws InvalidArgumentError an empty key, a label that is too long, or a parent that is not committed
+   * @throws AlreadyExistsError the key is taken
+   * @throws NotFoundError no such parent
+   */
+  prepare(o: NewProxySnapshot): Promise<readonly ProxyMount[]> {
+    if (o.key === "") throw new InvalidArgumentError("prepare snapshot: the key is empty");
+    return this.#exclusive(o.key, async () => {
+      const row = this.#create(o);
+      try {
+        return await this.#mountsOf(row);
+      } catch (error) {
+        await this.#discard(row);
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * How to mount an active snapshot or a view: what `prepare` returned.
+   *
+   * @throws NotFoundError
+   * @throws FailedPreconditionError it is committed
+   */
+  mounts(key: string): Promise<readonly ProxyMount[]> {
+    return this.#exclusive(key, async () => {
+      const row = this.get(key);
+      if (row.kind !== "committed") return this.#mountsOf(row);
+      throw new FailedPreconditionError(
+        `mounts of snapshot ${JSON.stringify(key)}: it is committed; prepare a child or a view of it`,
+      );
+    });
+  }
+
+  /**
+   * Makes an active snapshot a committed one. Returns before the chain's index is built; views of it
+   * wait for that.
+   *
+   * @throws NotFoundError no such key, or no such parent
+   * @throws AlreadyExistsError the name is taken
+   * @throws FailedPreconditionError it is not active, or the parent is not committed
+   * @throws InvalidArgumentError an empty name, another parent, or a label that is too long
+   */
+  commit(o: ProxyCommit): Promise<void> {
+    if (o.name === "") throw new InvalidArgumentError("commit snapshot: the name is empty");
+    return this.#exclusive(o.key, async () => {
+      const { id } = this.#activeRow(o);
+      await this.#mounts.unmount(id);
+      const row = this.#database.transaction(() => {
+        const parentId = this.#commitParent(this.#activeRow(o), o.parent);
+        return this.#database.containerd.commit(id, o.name, parentId, o.labels);
+      });
+      this.#chains.begin(row);
+    });
+  }
+
+  /**
+   * Removes a snapshot; its directory goes in the background (see `cleanup`).
+   *
+   * @throws NotFoundError
+   * @throws FailedPreconditionError it has children
+   */
+  remove(key: string): Promise<void> {
+    return this.#exclusive(key, async () => {
+      const { id } = this.get(key);
+      this.#checkChildless(id, key);
+      await this.#chains.settle(id);
+      await this.#mounts.unmount(id);
+      this.#database.transaction(() => {
+        this.#checkChildless(id, key);
+        this.#database.containerd.delete(id);
+      });
+      this.#directories.remove(id);
+    });
+  }
+
+  /** Replaces the labels. @throws NotFoundError; InvalidArgumentError a label is too long */
+  setLabels(key: string, change: (labels: Labels) => Labels): ContainerdRow {
+    return this.#database.transaction(() => {
+      const row = this.get(key);
+      this.#database.containerd.setLabels(row, change(row.labels));
+      return this.get(key);
+    });
+  }
+
+  /** Disk usage of the snapshot's own layer; nothing for a view. @throws NotFoundError */
+  async usage(key: string): Promise<DiskUsage> {
+    const row = this.get(key);
+    if (row.kind === "committed") return this.#chains.ready(row);
+    if (row.kind === "active") return this.#tasks.usage(this.#directories.fs(row.id));
+    return { bytes: 0, inodes: 0 };
+  }
+
+  /** Waits until the directories of removed snapshots are gone. */
+  cleanup(): Promise<void> {
+    return this.#directories.settle();
+  }
+
+  /**
+   * Ends all mounts, also those in use; with `keepMounts` leaves them in place, dead. Waits for
+   * indexes that are being built.
+   */
+  async close(o: { keepMounts: boolean }): Promise<void> {
+    if (!o.keepMounts) {
+      await Promise.all(
+        this.list().map(async ({ id }) => {
+          await this.#mounts.unmount(id).catch((error: unknown) => {
+            this.#log.warn(`containerd: snapshot ${id} is left mounted`, error);
+          });
+        }),
+      );
+    }
+    await this.#chains.close();
+    await this.#mounts.close();
+    await this.#directories.settle();
+  }
+
+  #recover(row: ContainerdRow): void {
+    const { id, kind, key, parentId } = row;
+    if (this.#directories.has(id) || this.#database.containerd.getById(id) === undefined) return;
+    if (kind === "committed") {
+      this.#log.warn(
+        `containerd: snapshot ${key} had lost its directory; its image must be unpacked again`,
+      );
+      this.#deleteWithChildren(row);
+    } else {
+      this.#directories.create(id, parentId);
+    }
+  }
+
+  #deleteWithChildren(row: ContainerdRow): void {
+    for (const child of this.#database.containerd.children(row.id)) this.#deleteWithChildren(child);
+    this.#database.containerd.delete(row.id);
+    this.#directories.remove(row.id);
+  }
+
+  #create({ key, kind, labels, parent }: NewProxySnapshot): ContainerdRow {
+    return this.#database.transaction(() => {
+      const parentId = parent === "" ? undefined : this.#committed(parent, key).id;
+      const row = this.#database.containerd.insert({ key, kind, labels, parentId });
+      this.#directories.create(row.id, parentId);
+      return row;
+    });
+  }
+
+  #committed(parent: string, key: string): ContainerdRow {
+    const row = this.get(parent);
+    if (row.kind === "committed") return row;
+    throw new InvalidArgumentError(
+      `prepare snapshot ${JSON.stringify(key)}: its parent ${JSON.stringify(parent)} is not committed`,
+    );
+  }
+
+  async #discard({ id }: ContainerdRow): Promise<void> {
+    await this.#mounts.unmount(id);
+    this.#database.containerd.delete(id);
+    this.#directories.remove(id);
+  }
+
+  #activeRow({ key, name }: ProxyCommit): ContainerdRow {
+    const row = this.get(key);
+    if (row.kind === "active") return row;
+    throw new FailedPreconditionError(
+      `commit snapshot ${JSON.stringify(key)} as ${JSON.stringify(name)}: it is not active`,
+    );
+  }
+
+  #commitParent(row: ContainerdRow, parent: string): number | undefined {
+    if (parent === "" || parent === row.parent) return row.parentId;
+    const commit = `commit snapshot ${JSON.stringify(row.key)} onto ${JSON.stringify(parent)}`;
+    if (row.parentId !== undefined) {
+      throw new InvalidArgumentError(`${commit}: it was prepared on ${JSON.stringify(row.parent)}`);
+    }
+    const { id, kind } = this.get(parent);
+    if (kind === "committed") return id;
+    throw new FailedPreconditionError(`${commit}: that one is not committed`);
+  }
+
+  #checkChildless(id: number, key: string): void {
+    const children = this.#database.containerd.children(id);
+    if (children.length === 0) return;
+    throw new FailedPreconditionError(
+      `remove snapshot ${JSON.stringify(key)}: ${children.length} snapshots are built on it, ` +
+        `such as ${JSON.stringify(children[0]!.key)}`,
+    );
+  }
+
+  async #mountsOf(row: ContainerdRow): Promise<readonly ProxyMount[]> {
+    const { id, key, parentId } = row;
+    const isReadOnly = row.kind === "view";
+    const fsDir = this.#directories.fs(id);
+    if (parentId === undefined) return [bindMount(fsDir, isReadOnly)];
+    const layers = this.#chains.ancestors(row).map((layer) => this.#directories.fs(layer.id));
+    const upper = isReadOnly ? {} : { upperDir: fsDir, workDir: this.#directories.work(id) };
+    if (this.#form === "overlay" || (!isReadOnly && UNPACK_KEY.test(key))) {
+      return [overlayMount({ layers, ...upper })];
+    }
+    await this.#chains.ready(this.#database.containerd.getById(parentId)!);
+    const target = await this.#mounts.mount(id, {
+      readOnly: isReadOnly,
+      privileged: true,
+      indexPath: this.#directories.index(parentId),
+      layerDirs: layers,
+      upperDir: undefined,
+      workDir: undefined,
+      ...upper,
+    });
+    return [bindMount(target, isReadOnly)];
+  }
+
+  /** Runs `work` once all earlier work on the key is done. */
+  async #exclusive<R>(key: string, work: () => Promise<R>): Promise<R> {
+    const lock = this.#locks.get(key) ?? { mutex: new Mutex(), users: 0 };
+    this.#locks.set(key, lock);
+    lock.users++;
+    try {
+      return await lock.mutex.runExclusive(work);
+    } finally {
+      if (--lock.users === 0) this.#locks.delete(key);
+    }
+  }
+}
