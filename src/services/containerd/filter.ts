@@ -38,8 +38,8 @@ const QUOTED = /"(?:[^"\\\n]|\\.)*"/y;
 const DELIMITED = /\/(?:[^/\\\n]|\\.)*\/|\|(?:[^|\\\n]|\\.)*\|/y;
 const COMMA = /,/y;
 const DOT = /\./y;
-const OPERATOR = /==|!=|~=/y;
-const BARE_VALUE = /[^\s,]+/y;
+const OPERATOR = /[=!~]+/y;
+const BARE_VALUE = /[^\s,"][^\s,]*/y;
 
 class FilterParser {
   readonly #text: string;
@@ -63,10 +63,15 @@ class FilterParser {
     const path = this.#path();
     const operator = this.#take(OPERATOR);
     if (operator === undefined) return (read) => read(path) !== undefined;
+    return this.#comparison(path, operator);
+  }
+
+  #comparison(path: readonly string[], operator: string): Filter {
     if (operator === "~=") {
       const pattern = this.#pattern();
       return (read) => pattern.test(read(path) ?? "");
     }
+    if (operator !== "==" && operator !== "!=") throw this.#error(`no operator "${operator}"`);
     const value = this.#value();
     if (operator === "==") return (read) => read(path) === value;
     return (read) => (read(path) ?? "") !== value;

@@ -1,0 +1,104 @@
+/** Debian's containerd and runc on our snapshots, from the import of an image to its removal. */
+
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { DaemonSandbox } from "../daemon/daemon-process.js";
+import { makeLayout } from "../daemon/small-image.js";
+import { ContainerdProcess } from "./containerd-process.js";
+
+const IMAGE = "docker.io/library/small:latest";
+const FOREVER = ["/bin/sh", "-c", "while :; do /bin/cat /dev/zero | /bin/cat >/dev/null; done"];
+const TIMEOUT_MS = 180_000;
+
+let sandbox: DaemonSandbox;
+let containerd: ContainerdProcess;
+
+const startDaemon = (form = "fuse") =>
+  sandbox.start("--containerd-socket", sandbox.path("c.sock"), "--containerd-mounts", form);
+
+beforeEach(async () => {
+  sandbox = new DaemonSandbox();
+  containerd = new ContainerdProcess(sandbox.path("cd"), sandbox.path("c.sock"));
+});
+
+afterEach(async () => {
+  await containerd.dispose();
+  await sandbox.dispose();
+});
+
+async function importImage(form?: string): Promise<void> {
+  await startDaemon(form);
+  await containerd.start();
+  mkdirSync(sandbox.path("layout"));
+  makeLayout(sandbox.path("layout"), IMAGE);
+  execFileSync("tar", ["-C", sandbox.path("layout"), "-cf", sandbox.path("image.tar"), "."]);
+  await containerd.ctr("image", "import", "--snapshotter", "varve", sandbox.path("image.tar"));
+}
+
+const run = (...args: string[]) => containerd.ctr("run", "--snapshotter", "varve", ...args);
+
+/** Names in the layer that containerd makes of a container's changes. */
+async function changes(container: string): Promise<string[]> {
+  const layer = await containerd.ctrBytes("snapshots", "--snapshotter", "varve", "diff", container);
+  const names = execFileSync("tar", ["-tzf", "-"], { input: layer, encoding: "utf8" });
+  return names.split("\n").filter((name) => name !== "" && !name.endsWith("/"));
+}
+
+describe("containerd", () => {
+  it.each([
+    ["fuse", /^varve:\S+ \/ fuse\.varve /m],
+    ["overlay", /^overlay \/ overlay /m],
+  ])(
+    "unpacks, runs, diffs and removes with %s mounts, and nothing is left",
+    async (form, root) => {
+      await importImage(form);
+      await run("--rm", IMAGE, "once", "/bin/cat", "/data/top");
+      await run("-d", IMAGE, "box", ...FOREVER);
+      expect(await containerd.exec("box", "cat /proc/mounts")).toMatch(root);
+      await containerd.exec("box", "echo changed >/data/file; rm -f /data/deep/er/x; echo n >/new");
+      expect(await containerd.exec("box", "cat /data/file /data/link /data/top")).toMatch(
+        /^changed\n/,
+      );
+      const changed = await changes("box");
+      expect(changed).toEqual(expect.arrayContaining(["data/deep/er/.wh.x", "data/file", "new"]));
+      expect(changed.filter((name) => !/^(data|new)/.test(name))).toEqual([]);
+      await containerd.stopTask("box");
+      await containerd.ctr("container", "rm", "box");
+      await containerd.ctr("image", "rm", "--sync", IMAGE);
+      expect(readdirSync(sandbox.path("root/containerd"))).toEqual([]);
+      expect(sandbox.mounts()).toEqual([]);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    "finds a stopped container's files again after a restart of varve",
+    async () => {
+      await importImage();
+      await run("-d", IMAGE, "box", ...FOREVER);
+      await containerd.exec("box", "echo kept >/data/kept");
+      await containerd.stopTask("box");
+      expect(await sandbox.end()).toBe(0);
+      await startDaemon();
+      await containerd.reconnected();
+      await containerd.ctr("task", "start", "-d", "box");
+      expect(await containerd.exec("box", "cat /data/kept /data/top")).toBe("kept\ntop\n");
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    "may be restarted itself while a container runs",
+    async () => {
+      await importImage();
+      await run("-d", IMAGE, "box", ...FOREVER);
+      await containerd.stop();
+      await containerd.start();
+      expect(await containerd.exec("box", "echo more >/more; cat /more")).toBe("more\n");
+      await containerd.stopTask("box");
+      await run("--rm", IMAGE, "again", "/bin/cat", "/data/top");
+    },
+    TIMEOUT_MS,
+  );
+});
