@@ -55,6 +55,20 @@ describe("loadConfig", () => {
     expect(loadConfig({ state: "/s", socket: "/x.sock" }, {}).socket).toBe("/x.sock");
   });
 
+  it("serves a containerd only when it is given a socket, with FUSE mounts unless told otherwise", () => {
+    expect(loadConfig({}, {})).toMatchObject({
+      containerdSocket: undefined,
+      containerdMounts: "fuse",
+    });
+    const file = configFile('containerd_socket = "/run/c.sock"\ncontainerd_mounts = "overlay"\n');
+    expect(loadConfig({ config: file }, {})).toMatchObject({
+      containerdSocket: "/run/c.sock",
+      containerdMounts: "overlay",
+    });
+    const bad = failureOf(() => loadConfig({ containerdMounts: "ext4" }, {}));
+    expect(bad.message).toContain("fuse, overlay");
+  });
+
   it("makes relative paths absolute", () => {
     expect(loadConfig({ root: "r" }, {}).root).toBe(path.resolve("r"));
   });

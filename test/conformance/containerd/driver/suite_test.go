@@ -69,9 +69,10 @@ func TestFuseKeepsHardLinks(t *testing.T) {
 	checkGenerations(t, []fstest.Applier{
 		fstest.Apply(
 			fstest.CreateDir("/a", 0755),
-			fstest.CreateFile("/a/one", []byte("one\n"), 0600),
-			fstest.Link("/a/one", "/a/two"),
-			fstest.Link("/a/one", "/three"),
+			fstest.CreateDir("/a/deep", 0755),
+			fstest.CreateFile("/a/deep/one", []byte("one\n"), 0600),
+			fstest.Link("/a/deep/one", "/a/two"),
+			fstest.Link("/a/deep/one", "/three"),
 		),
 		fstest.Apply(fstest.Rename("/a", "/b"), fstest.Chmod("/three", 0640)),
 		fstest.Apply(fstest.CreateFile("/b/two", []byte("changed\n"), 0640), fstest.Rename("/b", "/c")),
