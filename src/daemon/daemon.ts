@@ -92,25 +92,23 @@ async function start(
     ...stores,
     requestShutdown: o.onShutdownRequest,
   };
-  const server = await RpcServer.listen(varveApi(core));
-  process.umask(0);
   onCleanup(() => core.views.close({ keepMounts: config.keepMounts }));
   onCleanup(() => core.unpacker.settle());
+  const server = await RpcServer.listen(varveApi(core));
   onCleanup(() => server.close());
+  const containerd = await listenForContainerd(config, core, onCleanup);
+  process.umask(0);
   await core.views.open({ restore: config.restoreViews });
-  await serveContainerd(config, core, onCleanup);
+  await containerd?.snapshots.open();
   server.accept();
+  containerd?.server.accept();
   return core;
 }
 
-/** Also a snapshotter of a containerd, if that is configured. */
-async function serveContainerd(
-  config: DaemonConfig,
-  core: Core,
-  onCleanup: OnCleanup,
-): Promise<void> {
+/** The parts that make this daemon a containerd's snapshotter, if that is configured. */
+async function listenForContainerd(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
   const { root, state, containerdSocket, containerdMounts: form, fuseWorkers: workers } = config;
-  if (containerdSocket === undefined) return;
+  if (containerdSocket === undefined) return undefined;
   if (!core.machine.privileged) {
     throw new FailedPreconditionError(
       "serve containerd: this needs root (CAP_SYS_ADMIN in the initial user namespace)",
@@ -119,10 +117,9 @@ async function serveContainerd(
   const { database, tasks, log } = core;
   const snapshots = new ProxySnapshots({ root, state, database, tasks, log, workers, form });
   onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
-  await snapshots.open();
   const server = await RpcServer.listen(containerdApi(containerdSocket, snapshots, log));
   onCleanup(() => server.close());
-  server.accept();
+  return { snapshots, server };
 }
 
 async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Promise<void> {
