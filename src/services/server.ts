@@ -18,6 +18,7 @@ import { Varve } from "./gen/varve/v1/varve_pb.js";
 import { addService } from "./grpc-adapter.js";
 import { healthHandlers } from "./health-service.js";
 import { imageHandlers } from "./image-service.js";
+import { registryHandlers } from "./registry-service.js";
 import { MAX_MESSAGE_BYTES } from "./status.js";
 import { viewHandlers } from "./view-service.js";
 
@@ -109,7 +110,12 @@ export class RpcServer {
         void ended.then(() => this.#calls.delete(ended));
       },
     };
-    const handlers = { ...daemonHandlers(core), ...imageHandlers(core), ...viewHandlers(core) };
+    const handlers = {
+      ...daemonHandlers(core),
+      ...imageHandlers(core),
+      ...registryHandlers(core),
+      ...viewHandlers(core),
+    };
     addService(server, Varve, handlers, options);
     addService(server, Health, healthHandlers(this.#ending.signal), options);
     return server;
