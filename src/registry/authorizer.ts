@@ -39,7 +39,7 @@ export class Authorizer {
   readonly #send: PlainRequest;
   readonly #credentials: () => Promise<Credentials | undefined>;
   /** The host's origin: where the user's password may go unencrypted if this is unencrypted. */
-  readonly #origin: string;
+  readonly #origin: () => string;
   readonly #wantsIdentity: boolean;
   #challenge: Challenge | undefined;
   /** By scopes; promises, so that many requests at once cause one for a token. */
@@ -48,7 +48,7 @@ export class Authorizer {
   constructor(o: {
     send: PlainRequest;
     credentials: () => Promise<Credentials | undefined>;
-    origin: string;
+    origin: () => string;
     /** Ask for a token that can be kept (`varve login`). */
     wantsIdentity?: boolean;
   }) {
@@ -144,13 +144,13 @@ export class Authorizer {
   #checkRealm(realm: string, hasSecret: boolean): URL {
     if (!URL.canParse(realm) || !/^https?:/.test(realm)) {
       throw new PermissionDeniedError(
-        `${this.#origin}: asks for a token from ${JSON.stringify(realm)}, which is no address`,
+        `${this.#origin()}: asks for a token from ${JSON.stringify(realm)}, which is no address`,
       );
     }
     const url = new URL(realm);
-    if (hasSecret && this.#origin.startsWith("https:") && url.protocol === "http:") {
+    if (hasSecret && this.#origin().startsWith("https:") && url.protocol === "http:") {
       throw new PermissionDeniedError(
-        `${this.#origin}: asks to send the password unencrypted to ${url.origin}; refused`,
+        `${this.#origin()}: asks to send the password unencrypted to ${url.origin}; refused`,
       );
     }
     return url;

@@ -47,6 +47,7 @@ export class Connection {
   readonly #access: RegistryAccess;
   readonly #authorizer: Authorizer;
   #api: Promise<string> | undefined;
+  #foundApi: string;
 
   constructor(o: {
     host: RegistryHost;
@@ -58,6 +59,7 @@ export class Connection {
     this.host = o.host;
     this.#transport = o.transport;
     this.#access = o.access;
+    this.#foundApi = o.host.api;
     const { path } = o.repository;
     this.#authorizer = new Authorizer({
       send: this.#plain,
@@ -67,7 +69,7 @@ export class Connection {
           { domain: o.host.domain, path },
           o.host.namespace === undefined ? o.access : { ...o.access, credentials: undefined },
         ),
-      origin: new URL(o.host.api).origin,
+      origin: () => new URL(this.#foundApi).origin,
       ...(o.wantsIdentity === undefined ? {} : { wantsIdentity: o.wantsIdentity }),
     });
   }
@@ -159,7 +161,8 @@ export class Connection {
       ...(o.body === undefined ? {} : { body: o.body }),
       ...(o.signal === undefined ? {} : { signal: o.signal }),
     });
-    // undici's dump stops at 128 KiB by itself, then closes the connection.
+    // A body that is given up before anybody reads it fails, too; its reader would say so.
+    answer.body.on("error", () => undefined);
     return { status: answer.statusCode, headers: answer.headers, body: answer.body };
   }
 
@@ -194,8 +197,9 @@ export class Connection {
       await answer.body.dump();
       return api;
     } catch (error) {
-      if (isNoTls(error)) return api.replace(/^https:/, "http:");
-      throw error;
+      if (!isNoTls(error)) throw error;
+      this.#foundApi = api.replace(/^https:/, "http:");
+      return this.#foundApi;
     }
   }
 }

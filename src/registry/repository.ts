@@ -34,6 +34,7 @@ const MANIFEST_TYPES = [
   "application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.2",
   "application/vnd.docker.distribution.manifest.v1+json;q=0.1",
 ];
+const SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+";
 const ACCEPT = MANIFEST_TYPES.join(", ");
 
 /** A repository, as one caller sees it. Tokens live as long as this. */
@@ -149,7 +150,7 @@ export class Repository {
     const mediaType = mediaTypeOf(answer, bytes, what);
     const stated = isDigest(reference) ? reference : headerDigest(answer);
     // Schema 1 is signed: its digest is not that of the bytes. It is refused by name later.
-    if (stated !== undefined && stated !== digest && !mediaType.includes("manifest.v1+")) {
+    if (stated !== undefined && stated !== digest && !mediaType.startsWith(SCHEMA1)) {
       throw new CorruptDataError(
         `${what}: the registry sent content with the digest ${digest} instead of ${stated}`,
         { details: { expected: stated, actual: digest } },

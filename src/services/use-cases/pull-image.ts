@@ -1,6 +1,5 @@
 /** Pulling: an image from a registry into the stores, unpacked while its layers come in. */
 
-import { digestOf } from "../../content/digest.js";
 import { isPlainlyId, normalizeReference } from "../../images/reference.js";
 import {
   BaseError,
@@ -9,6 +8,7 @@ import {
   NotFoundError,
 } from "../../system/errors.js";
 import type { Core } from "../core.js";
+import { forgetKept } from "./kept-layers.js";
 import { Pull, type PulledImage, type PullRequest } from "./pull-run.js";
 import { withLease } from "./transient-lease.js";
 import { unpackImage } from "./unpack-image.js";
@@ -17,9 +17,6 @@ export type { PulledImage } from "./pull-run.js";
 
 /** When to ask a registry. */
 export type PullPolicy = "always" | "missing" | "never";
-
-/** What a failed pull leaves behind waits so long for the next try. */
-const KEEP_MS = 24 * 3600 * 1000;
 
 /** @throws InvalidArgumentError no known policy; "" is `otherwise` */
 export function parsePolicy(text: string, otherwise: PullPolicy): PullPolicy {
@@ -49,10 +46,9 @@ export async function pullImage(
   return await withLease(core.database, [], async (lease) => {
     try {
       const pulled = await pull.run(lease);
-      core.database.leases.delete(keptLease(reference));
+      forgetKept(core.database, reference);
       return pulled;
     } catch (error) {
-      keepForNextTry(core, lease, reference);
       if (request.signal?.aborted !== true || error instanceof CancelledError) throw error;
       throw new CancelledError(`pull ${reference}: cancelled`, { cause: error });
     }
@@ -118,22 +114,4 @@ async function isHere(core: Core, reference: string, platform: string): Promise<
     if (error instanceof NotFoundError) return false;
     throw error;
   }
-}
-
-function keptLease(reference: string): string {
-  return `pull-${digestOf(reference).slice("sha256:".length)}`;
-}
-
-/** Moves what a lease holds to one that outlives the pull, and the daemon. */
-function keepForNextTry(core: Core, lease: string, reference: string): void {
-  const { leases } = core.database;
-  core.database.transaction(() => {
-    const resources = leases.resources(lease);
-    if (resources.length === 0) return;
-    const id = keptLease(reference);
-    const before = leases.resources(id);
-    leases.delete(id);
-    leases.create({ id, lifetimeMs: KEEP_MS, labels: { "varve.pull": reference } });
-    for (const resource of [...before, ...resources]) leases.addResource(id, resource);
-  });
 }

@@ -14,6 +14,7 @@ import type { Repository } from "../../registry/repository.js";
 import { CancelledError } from "../../system/errors.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
+import { keepLayer } from "./kept-layers.js";
 import { unpackImage } from "./unpack-image.js";
 
 /** What to pull. */
@@ -173,6 +174,7 @@ export class Pull {
     const options = { repository: this.#repository, lease, onProgress, signal };
     try {
       await registries.fetch(descriptor, options);
+      keepLayer(this.#core.database, this.#reference, descriptor.digest);
       arrival.resolve();
     } catch (error) {
       arrival.reject(error);
