@@ -37,11 +37,11 @@ const CERTIFICATE_CODES = new Set([
   "CERT_REVOKED",
 ]);
 
+// Not EAI_AGAIN: a machine without a network should say so at once.
 const TRANSIENT_CODES = new Set([
   "ECONNRESET",
   "EPIPE",
   "ETIMEDOUT",
-  "EAI_AGAIN",
   "UND_ERR_SOCKET",
   "UND_ERR_CLOSED",
   "UND_ERR_CONNECT_TIMEOUT",

@@ -15,7 +15,7 @@ import { CancelledError } from "../../system/errors.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
 import { keepLayer } from "./kept-layers.js";
-import { unpackImage } from "./unpack-image.js";
+import { labelDiffIds, unpackImage } from "./unpack-image.js";
 
 /** What to pull. */
 export interface PullRequest {
@@ -146,6 +146,7 @@ export class Pull {
     }));
     const { onProgress } = this.#request;
     await this.#core.unpacker.unpack(layers, { onProgress, signal: this.#controller.signal });
+    labelDiffIds(this.#core, image);
   }
 
   async #fetchDocument(descriptor: Descriptor, lease: string): Promise<void> {

@@ -286,6 +286,13 @@ describe("a tag", () => {
     expect(await codeOf(registries.resolve(repository(), other, access))).toBe("CORRUPT_DATA");
   });
 
+  it("that was not there is asked for again", async () => {
+    expect(await codeOf(registries.resolve(repository(), "1", access))).toBe("NOT_FOUND");
+    const manifest = fake.addManifest("1", { schemaVersion: 2 });
+    const { descriptor } = await registries.resolve(repository(), "1", access);
+    expect(descriptor).toEqual(manifest);
+  });
+
   it("that leads to a web page is no manifest", async () => {
     fake.intercept = (_, response) => {
       response.writeHead(200, { "content-type": "text/html" }).end("<html>Welcome</html>");

@@ -11,6 +11,7 @@ import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Descriptor } from "../../../src/content/descriptor.js";
+import { openDatabase } from "../../../src/metadata/database.js";
 import { DaemonSandbox } from "../daemon/daemon-process.js";
 import { FakeRegistry, OCI_MANIFEST, sha256 } from "./fake-registry.js";
 import { makeCertificate, RegistryProcess } from "./registry-process.js";
@@ -171,6 +172,26 @@ describe("an index", () => {
       expect(await codeOf(failing)).toMatch(/^NOT_FOUND: .*--all-platforms/);
     } finally {
       await registry.dispose();
+    }
+  });
+});
+
+describe("unpacked layers", () => {
+  it("are labelled with the digest of their tar, and with where they came from", async () => {
+    const { digest } = addImage("1", "amd64");
+    const manifest = JSON.parse(fake.manifests.get(digest)!.bytes.toString());
+    const config = JSON.parse(fake.blobs.get(manifest.config.digest)!.toString());
+    await pull(name("1"), { platforms: ["linux/amd64"] });
+    await daemon.end();
+    const database = openDatabase(daemon.path("root/varve.db"));
+    try {
+      const [layer] = manifest.layers as Descriptor[];
+      expect(database.blobs.get(layer!.digest)?.labels).toEqual({
+        "containerd.io/uncompressed": config.rootfs.diff_ids[0],
+        [`containerd.io/distribution.source.${fake.domain}`]: "team/app",
+      });
+    } finally {
+      database.close();
     }
   });
 });
