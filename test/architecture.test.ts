@@ -32,6 +32,7 @@ const PACKAGE_ROOMS: Readonly<Record<string, readonly string[]>> = {
   pino: ["daemon"],
   "better-sqlite3": ["metadata"],
   "tar-stream": ["images"],
+  undici: ["registry"],
   "@grpc/grpc-js": ["services"],
   "@bufbuild/protobuf": ["services", "client"],
 };

@@ -22,12 +22,25 @@ export interface CommandEntry {
 }
 
 const IMAGES = "Images:";
+const REGISTRIES = "Registries:";
 const VIEWS = "Views (mounted root file systems):";
 const BUILD = "From a view to an image:";
 const DAEMON = "Daemon and help:";
 
 /** All commands in the order of the help. */
 export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: "pull",
+    group: IMAGES,
+    summary: "Fetch an image from a registry",
+    load: () => import("./commands/pull.js"),
+  },
+  {
+    name: "push",
+    group: IMAGES,
+    summary: "Send an image to a registry",
+    load: () => import("./commands/push.js"),
+  },
   {
     name: "load",
     group: IMAGES,
@@ -81,6 +94,18 @@ export const COMMANDS: readonly CommandEntry[] = [
     group: IMAGES,
     summary: "The commands above by docker's longer names",
     load: () => import("./commands/image.js"),
+  },
+  {
+    name: "login",
+    group: REGISTRIES,
+    summary: "Log in to a registry",
+    load: () => import("./commands/login.js"),
+  },
+  {
+    name: "logout",
+    group: REGISTRIES,
+    summary: "Forget the credentials of a registry",
+    load: () => import("./commands/logout.js"),
   },
   {
     name: "mount",

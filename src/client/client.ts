@@ -27,8 +27,16 @@ import {
   type LoadImagesOptionsSchema,
   type LoadImagesRequestSchema,
   type LoadImagesResponse,
+  type LoginRequestSchema,
+  type LoginResponse,
+  type LogoutRequestSchema,
+  type LogoutResponse,
   type MountViewRequestSchema,
   type MountViewResponse,
+  type PullImageRequestSchema,
+  type PullImageResponse,
+  type PushImageRequestSchema,
+  type PushImageResponse,
   type RemoveImageRequestSchema,
   type RemoveImageResponse,
   type RemoveViewRequestSchema,
@@ -151,6 +159,38 @@ export class VarveClient {
     options?: CallOptions,
   ): AsyncGenerator<UnpackImageResponse, void, undefined> {
     return this.#transport.serverStream(rpc.unpackImage, request, options);
+  }
+
+  /** Fetches an image from a registry and unpacks it; the last message has the image. */
+  pullImage(
+    request: MessageInitShape<typeof PullImageRequestSchema>,
+    options?: CallOptions,
+  ): AsyncGenerator<PullImageResponse, void, undefined> {
+    return this.#transport.serverStream(rpc.pullImage, request, options);
+  }
+
+  /** Sends an image to a registry; the last message has what was pushed. */
+  pushImage(
+    request: MessageInitShape<typeof PushImageRequestSchema>,
+    options?: CallOptions,
+  ): AsyncGenerator<PushImageResponse, void, undefined> {
+    return this.#transport.serverStream(rpc.pushImage, request, options);
+  }
+
+  /** Tries credentials at a registry and keeps them. */
+  login(
+    request: MessageInitShape<typeof LoginRequestSchema>,
+    options?: CallOptions,
+  ): Promise<LoginResponse> {
+    return this.#transport.unary(rpc.login, request, options);
+  }
+
+  /** Forgets the credentials of a registry. */
+  logout(
+    request: MessageInitShape<typeof LogoutRequestSchema>,
+    options?: CallOptions,
+  ): Promise<LogoutResponse> {
+    return this.#transport.unary(rpc.logout, request, options);
   }
 
   /** Makes and mounts a view, or mounts an existing one again; the last message has the view. */

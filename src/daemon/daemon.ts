@@ -6,6 +6,7 @@ import { ContentStore } from "../content/content-store.js";
 import { GarbageCollector } from "../images/garbage-collector.js";
 import { ImageStore } from "../images/image-store.js";
 import { type Database, openDatabase } from "../metadata/database.js";
+import { Registries } from "../registry/registries.js";
 import type { Core, Machine } from "../services/core.js";
 import { containerdApi, RpcServer, varveApi } from "../services/server.js";
 import { LayerTasks } from "../snapshots/layer-tasks.js";
@@ -94,6 +95,7 @@ async function start(
   };
   onCleanup(() => core.views.close({ keepMounts: config.keepMounts }));
   onCleanup(() => core.unpacker.settle());
+  onCleanup(() => core.registries.close());
   const server = await RpcServer.listen(varveApi(core));
   onCleanup(() => server.close());
   const containerd = await listenForContainerd(config, core, onCleanup);
@@ -182,6 +184,7 @@ async function openStores(
     garbage,
     views,
     images: new ImageStore({ database, content }),
+    registries: new Registries({ database, content }),
   };
 }
 

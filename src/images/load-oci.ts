@@ -180,7 +180,8 @@ async function fetchManifest(
   if (isConfigType(config.mediaType)) await source.fetch(config);
 }
 
-function choosePlatforms(
+/** The candidates to take out of an index. @throws NotFoundError none fits a wanted platform */
+export function choosePlatforms(
   available: readonly Candidate[],
   choice: PlatformChoice,
   what: string,
@@ -199,7 +200,7 @@ function choosePlatforms(
 }
 
 /** An image that is no index is taken as it is, unless a platform was asked for. */
-function chooseSingle(
+export function chooseSingle(
   available: readonly Candidate[],
   choice: PlatformChoice,
   what: string,

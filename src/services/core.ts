@@ -4,6 +4,7 @@ import type { ContentStore } from "../content/content-store.js";
 import type { GarbageCollector } from "../images/garbage-collector.js";
 import type { ImageStore } from "../images/image-store.js";
 import type { Database } from "../metadata/database.js";
+import type { Registries } from "../registry/registries.js";
 import type { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import type { SnapshotStore } from "../snapshots/snapshot-store.js";
@@ -32,6 +33,7 @@ export interface Core {
   readonly database: Database;
   readonly content: ContentStore;
   readonly images: ImageStore;
+  readonly registries: Registries;
   readonly garbage: GarbageCollector;
   readonly tasks: LayerTasks;
   readonly snapshots: SnapshotStore;

@@ -22,6 +22,7 @@ import { Varve } from "./gen/varve/v1/varve_pb.js";
 import { addService, type ServeOptions } from "./grpc-adapter.js";
 import { healthHandlers } from "./health-service.js";
 import { imageHandlers } from "./image-service.js";
+import { registryHandlers } from "./registry-service.js";
 import { MAX_MESSAGE_BYTES } from "./status.js";
 import { viewHandlers } from "./view-service.js";
 
@@ -46,7 +47,12 @@ export function varveApi(core: Core): ServedApi {
     flag: "--socket",
     log: core.log,
     addTo: (server, options) => {
-      const handlers = { ...daemonHandlers(core), ...imageHandlers(core), ...viewHandlers(core) };
+      const handlers = {
+        ...daemonHandlers(core),
+        ...imageHandlers(core),
+        ...registryHandlers(core),
+        ...viewHandlers(core),
+      };
       addService(server, Varve, handlers, options);
     },
   };

@@ -18,9 +18,11 @@ import {
 import type { CallContext, Handlers } from "./grpc-adapter.js";
 import { toDescriptor, toProgress, toView } from "./messages.js";
 import { withProgress } from "./progress-stream.js";
+import { toAccess } from "./registry-service.js";
 import { commitView } from "./use-cases/commit-view.js";
 import { createBundle } from "./use-cases/create-bundle.js";
 import { mountView } from "./use-cases/mount-view.js";
+import { parsePolicy } from "./use-cases/pull-image.js";
 
 type ViewMethods =
   | "mountView"
@@ -69,7 +71,9 @@ async function* mount(
   { signal }: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof MountViewResponseSchema>> {
   const { image, name, target, readOnly, platform } = request;
-  const options = { image, name, target, readOnly, platform, signal };
+  const pull = parsePolicy(request.pull, "never");
+  const access = toAccess(request.access);
+  const options = { image, name, target, readOnly, platform, pull, access, signal };
   const work = withProgress((onProgress) => mountView(core, { ...options, onProgress }));
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };

@@ -16,6 +16,8 @@ import type { Draft, SnapshotStore } from "./snapshot-store.js";
 export interface LayerToUnpack {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
+  /** Set while the blob is still on its way: resolves when it is in the content store. */
+  readonly arrival?: Promise<void>;
 }
 
 /** How far one layer is. */
@@ -113,7 +115,7 @@ export class Unpacker {
 
   #checkBlobs(steps: readonly Step[]): void {
     for (const { layer, chainId } of steps) {
-      if (this.#blobs.has(layer.descriptor.digest)) continue;
+      if (layer.arrival !== undefined || this.#blobs.has(layer.descriptor.digest)) continue;
       throw new NotFoundError(
         `unpack ${chainId}: layer ${layer.descriptor.digest} is not in the content store; load the image again`,
       );
@@ -158,6 +160,7 @@ export class Unpacker {
   ): Promise<void> {
     // It may have become one while this flight waited for a cancelled one to end.
     if (this.#snapshots.has(step.chainId)) return;
+    await step.layer.arrival;
     crew.report(progressOf(step, "waiting"));
     const draft = await this.#snapshots.beginDraft();
     try {

@@ -1,11 +1,13 @@
 /** `varve mount` */
 
 import path from "node:path";
+import { Option } from "commander";
 import type { View } from "../../client/index.js";
 import { BaseError } from "../../system/errors.js";
 import type { VarveCommand } from "../command.js";
 import type { CliContext } from "../context.js";
 import { createProgress, followProgress } from "../progress.js";
+import { registryAccess } from "../registry-access.js";
 import { alignColumns } from "../tables.js";
 import { printableText } from "../terminal-text.js";
 import { UsageError } from "../usage-error.js";
@@ -15,6 +17,7 @@ interface MountFlags {
   readonly readOnly?: boolean;
   readonly platform?: string;
   readonly quiet?: boolean;
+  readonly pull: string;
 }
 
 /** Adds arguments, options and the action. */
@@ -26,11 +29,17 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .option("-r, --read-only", "Mount read-only")
     .option("--platform <platform>", "Platform of an index (os/arch[/variant])")
     .option("-q, --quiet", "Show no progress")
+    .addOption(
+      new Option("--pull <when>", "Ask the image's registry for it")
+        .choices(["always", "missing", "never"])
+        .default("missing"),
+    )
     .examples(
       [
         ["varve mount busybox --name box", "Make a view and mount it; prints where"],
         ["varve mount busybox /mnt/box", "Mount at a directory of your choice"],
         ["varve mount --read-only debian /mnt/deb", "A view that nothing can change"],
+        ["varve mount --pull always debian", "The image that its name means in the registry now"],
         ["varve mount --name box", "Mount a view again, with everything in it"],
         ["varve mount --name box ./there", "The same, elsewhere"],
         ["varve mount", "List what is mounted"],
@@ -59,6 +68,8 @@ async function mount(
     target: target === "" ? "" : path.resolve(target),
     readOnly: flags.readOnly === true,
     platform: flags.platform ?? "",
+    pull: flags.pull,
+    access: registryAccess(cli, {}),
   };
   let view: View | undefined;
   const stream = client.mountView(request, { signal: cli.signal });

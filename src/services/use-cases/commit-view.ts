@@ -19,6 +19,7 @@ import { InvalidArgumentError } from "../../system/errors.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
 import { withLease } from "./transient-lease.js";
+import { UNCOMPRESSED_LABEL } from "./unpack-image.js";
 
 /** What to make of a view; empty strings mean "not given". */
 export interface CommitRequest {
@@ -53,8 +54,6 @@ export interface CommitResult {
 
 type FullLayer = Extract<PackedLayer, { empty: false }>;
 type Compression = "gzip" | "zstd" | "none";
-
-const UNCOMPRESSED_LABEL = "containerd.io/uncompressed";
 
 /**
  * Commits a view, mounted or not. The new chain is a snapshot at once: packing writes the layer's

@@ -1,25 +1,32 @@
 /** Mounting: a new view of an image, or an existing view again. */
 
 import type { ViewRow } from "../../metadata/view-table.js";
-import type { UnpackOptions } from "../../snapshots/unpacker.js";
+import type { RegistryAccess } from "../../registry/access.js";
 import { CancelledError, InvalidArgumentError } from "../../system/errors.js";
 import type { Core } from "../core.js";
+import type { ProgressEvent } from "../progress-stream.js";
+import { type PullPolicy, pullForUse } from "./pull-image.js";
 import { unpackImage, unpackResolved } from "./unpack-image.js";
 
 /** What to mount; empty strings mean "not given". */
-export interface MountRequest extends UnpackOptions {
+export interface MountRequest {
   readonly image: string;
   readonly name: string;
   readonly target: string;
   readonly readOnly: boolean;
   readonly platform: string;
+  /** When to ask a registry for the image of a new view. */
+  readonly pull: PullPolicy;
+  readonly access: RegistryAccess;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * Mounts. When a new view cannot be mounted it is removed again: nothing is left behind but the
  * unpacked image.
  *
- * @throws what `unpackImage`, `Views.prepare` and `Views.mount` throw
+ * @throws what `pullForUse`, `unpackImage`, `Views.prepare` and `Views.mount` throw
  */
 export async function mountView(core: Core, request: MountRequest): Promise<ViewRow> {
   const target = request.target === "" ? undefined : request.target;
@@ -27,6 +34,7 @@ export async function mountView(core: Core, request: MountRequest): Promise<View
   const name = request.name === "" ? undefined : request.name;
   // Before minutes of unpacking, not after.
   if (name !== undefined) core.views.checkNewName(name);
+  await pullForUse(core, { ...request, reference: request.image });
   return unpackImage(core, { ...request, reference: request.image }, async (unpacked) => {
     const { image, chainId } = unpacked;
     const view = await core.views.prepare({

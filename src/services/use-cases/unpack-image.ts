@@ -6,6 +6,9 @@ import type { UnpackOptions } from "../../snapshots/unpacker.js";
 import type { Core } from "../core.js";
 import { withLease } from "./transient-lease.js";
 
+/** A layer blob's label with its diff ID; containerd's. */
+export const UNCOMPRESSED_LABEL = "containerd.io/uncompressed";
+
 /** An image with all its layers unpacked. */
 export interface UnpackedImage {
   readonly image: ResolvedImage;
@@ -44,6 +47,20 @@ export async function unpackResolved<R>(
       diffId: image.diffIds[position]!,
     }));
     const chainId = await core.unpacker.unpack(layers, o);
+    labelDiffIds(core, image);
     return work({ image, chainId });
+  });
+}
+
+/** Notes on unpacked layers' blobs which tar they hold, so that nobody has to inflate them to know. */
+export function labelDiffIds(core: Core, image: Pick<ResolvedImage, "layers" | "diffIds">): void {
+  const { content } = core;
+  image.layers.forEach(({ digest }, position) => {
+    // Unpacked layers may be without their blobs.
+    if (!content.has(digest)) return;
+    const { labels } = content.info(digest);
+    const diffId = image.diffIds[position]!;
+    if (labels[UNCOMPRESSED_LABEL] === diffId) return;
+    content.setLabels(digest, { ...labels, [UNCOMPRESSED_LABEL]: diffId });
   });
 }

@@ -7,6 +7,7 @@ import {
   parseIndex,
   parseManifest,
 } from "../../../src/images/manifest.js";
+import { hostPlatform } from "../../../src/images/platform.js";
 import { INDEX, MANIFEST } from "./image-fixture.js";
 
 const CONFIG = "application/vnd.oci.image.config.v1+json";
@@ -84,6 +85,11 @@ describe("parseConfig", () => {
     );
     expect(parsed.config).toEqual({ User: "a" });
     expect(parsed.history).toEqual([]);
+  });
+
+  it("assumes this machine's platform where none is named", () => {
+    const { rootfs } = config;
+    expect(parseConfig(bytes({ rootfs }), "c")).toMatchObject(hostPlatform());
   });
 
   it("reads the bare strings of very old images as shell commands", () => {

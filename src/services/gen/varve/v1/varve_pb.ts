@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varve/v1/varve.proto.
  */
 export const file_varve_v1_varve: GenFile = /*@__PURE__*/
-  fileDesc("ChR2YXJ2ZS92MS92YXJ2ZS5wcm90bxIIdmFydmUudjEiRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGYWN0aW9uGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiPgoKRGVzY3JpcHRvchISCgptZWRpYV90eXBlGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIMCgRzaXplGAMgASgDIhAKDlZlcnNpb25SZXF1ZXN0Ik0KD1ZlcnNpb25SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhMKC2FwaV92ZXJzaW9uGAIgASgJEhQKDG5vZGVfdmVyc2lvbhgDIAEoCSINCgtJbmZvUmVxdWVzdCLRAgoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSCwoDcGlkGAIgASgDEgwKBHJvb3QYAyABKAkSDQoFc3RhdGUYBCABKAkSDgoGc29ja2V0GAUgASgJEhYKDmtlcm5lbF92ZXJzaW9uGAYgASgJEhUKDWZ1c2VfcHJvdG9jb2wYByABKAkSEAoIcGxhdGZvcm0YCCABKAkSFAoMZGVjb21wcmVzc29yGAkgASgJEhAKCHJvb3RsZXNzGAogASgIEg4KBmltYWdlcxgLIAEoAxIRCglzbmFwc2hvdHMYDCABKAMSDQoFdmlld3MYDSABKAMSFQoNbW91bnRlZF92aWV3cxgOIAEoAxIVCg1jb250ZW50X2J5dGVzGA8gASgDEhoKEnN0b3JhZ2VfZmlsZXN5c3RlbRgQIAEoCRIRCglmYWxsYmFja3MYESADKAkiEQoPU2h1dGRvd25SZXF1ZXN0IhIKEFNodXRkb3duUmVzcG9uc2UiUAoRTG9hZEltYWdlc1JlcXVlc3QSLAoHb3B0aW9ucxgBIAEoCzIbLnZhcnZlLnYxLkxvYWRJbWFnZXNPcHRpb25zEg0KBWNodW5rGAIgASgMIksKEUxvYWRJbWFnZXNPcHRpb25zEgwKBHBhdGgYASABKAkSEQoJcGxhdGZvcm1zGAIgAygJEhUKDWFsbF9wbGF0Zm9ybXMYAyABKAgiPAoLTG9hZGVkSW1hZ2USEQoJcmVmZXJlbmNlGAEgASgJEgoKAmlkGAIgASgJEg4KBmRpZ2VzdBgDIAEoCSJhChJMb2FkSW1hZ2VzUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIlCgZsb2FkZWQYAiABKAsyFS52YXJ2ZS52MS5Mb2FkZWRJbWFnZSJYChFTYXZlSW1hZ2VzUmVxdWVzdBISCgpyZWZlcmVuY2VzGAEgAygJEg4KBmZvcm1hdBgCIAEoCRIMCgRwYXRoGAMgASgJEhEKCXBsYXRmb3JtcxgEIAMoCSJJChJTYXZlSW1hZ2VzUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxINCgVjaHVuaxgCIAEoDCLeAgoFSW1hZ2USCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIOCgZkaWdlc3QYBCABKAkSEgoKbWVkaWFfdHlwZRgFIAEoCRIrCgdjcmVhdGVkGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRzaXplGAcgASgDEgoKAm9zGAggASgJEhQKDGFyY2hpdGVjdHVyZRgJIAEoCRIPCgd2YXJpYW50GAogASgJEhAKCGNoYWluX2lkGAsgASgJEhAKCHVucGFja2VkGAwgASgIEisKBmxhYmVscxgNIAMoCzIbLnZhcnZlLnYxLkltYWdlLkxhYmVsc0VudHJ5Eg4KBnBpbm5lZBgOIAEoCBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIiQKEUxpc3RJbWFnZXNSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiNQoSTGlzdEltYWdlc1Jlc3BvbnNlEh8KBmltYWdlcxgBIAMoCzIPLnZhcnZlLnYxLkltYWdlIigKE0luc3BlY3RJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJIqMBChRJbnNwZWN0SW1hZ2VSZXNwb25zZRIeCgVpbWFnZRgBIAEoCzIPLnZhcnZlLnYxLkltYWdlEhAKCG1hbmlmZXN0GAIgASgMEg4KBmNvbmZpZxgDIAEoDBIkCgZsYXllcnMYBCADKAsyFC52YXJ2ZS52MS5EZXNjcmlwdG9yEhAKCGRpZmZfaWRzGAUgAygJEhEKCWNoYWluX2lkcxgGIAMoCSIoChNJbWFnZUhpc3RvcnlSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCSKpAQoMSGlzdG9yeUVudHJ5EisKB2NyZWF0ZWQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYAiABKAkSDgoGYXV0aG9yGAMgASgJEg8KB2NvbW1lbnQYBCABKAkSEwoLZW1wdHlfbGF5ZXIYBSABKAgSDAoEc2l6ZRgGIAEoAxIUCgxsYXllcl9kaWdlc3QYByABKAkiSwoUSW1hZ2VIaXN0b3J5UmVzcG9uc2USJwoHZW50cmllcxgBIAMoCzIWLnZhcnZlLnYxLkhpc3RvcnlFbnRyeRIKCgJpZBgCIAEoCSIxCg9UYWdJbWFnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEg4KBnRhcmdldBgCIAEoCSIlChBUYWdJbWFnZVJlc3BvbnNlEhEKCXJlZmVyZW5jZRgBIAEoCSI2ChJSZW1vdmVJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEg0KBWZvcmNlGAIgASgIIjgKE1JlbW92ZUltYWdlUmVzcG9uc2USEAoIdW50YWdnZWQYASADKAkSDwoHZGVsZXRlZBgCIAMoCSI5ChJVbnBhY2tJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEhAKCHBsYXRmb3JtGAIgASgJIk0KE1VucGFja0ltYWdlUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIQCghjaGFpbl9pZBgCIAEoCSLyAQoEVmlldxIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEg0KBWltYWdlGAMgASgJEhAKCGltYWdlX2lkGAQgASgJEhAKCGNoYWluX2lkGAUgASgJEhEKCXJlYWRfb25seRgGIAEoCBIPCgdtb3VudGVkGAcgASgIEg4KBnRhcmdldBgIIAEoCRIrCgdjcmVhdGVkGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgt1cHBlcl9ieXRlcxgKIAEoAxIUCgx1cHBlcl9pbm9kZXMYCyABKAMSEQoJdXBwZXJfZGlyGAwgASgJImQKEE1vdW50Vmlld1JlcXVlc3QSDQoFaW1hZ2UYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZ0YXJnZXQYAyABKAkSEQoJcmVhZF9vbmx5GAQgASgIEhAKCHBsYXRmb3JtGAUgASgJIlcKEU1vdW50Vmlld1Jlc3BvbnNlEiQKCHByb2dyZXNzGAEgASgLMhIudmFydmUudjEuUHJvZ3Jlc3MSHAoEdmlldxgCIAEoCzIOLnZhcnZlLnYxLlZpZXciIQoQTGlzdFZpZXdzUmVxdWVzdBINCgVzaXplcxgBIAEoCCIyChFMaXN0Vmlld3NSZXNwb25zZRIdCgV2aWV3cxgBIAMoCzIOLnZhcnZlLnYxLlZpZXciIgoSSW5zcGVjdFZpZXdSZXF1ZXN0EgwKBG5hbWUYASABKAkiMwoTSW5zcGVjdFZpZXdSZXNwb25zZRIcCgR2aWV3GAEgASgLMg4udmFydmUudjEuVmlldyIxChJVbm1vdW50Vmlld1JlcXVlc3QSDAoEbmFtZRgBIAEoCRINCgVmb3JjZRgCIAEoCCIVChNVbm1vdW50Vmlld1Jlc3BvbnNlIjAKEVJlbW92ZVZpZXdSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgiFAoSUmVtb3ZlVmlld1Jlc3BvbnNlIh8KD0RpZmZWaWV3UmVxdWVzdBIMCgRuYW1lGAEgASgJIn4KBkNoYW5nZRIjCgRraW5kGAEgASgOMhUudmFydmUudjEuQ2hhbmdlLktpbmQSDAoEcGF0aBgCIAEoDCJBCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIJCgVBRERFRBABEgsKB0NIQU5HRUQQAhILCgdERUxFVEVEEAMiNQoQRGlmZlZpZXdSZXNwb25zZRIhCgdjaGFuZ2VzGAEgAygLMhAudmFydmUudjEuQ2hhbmdlIswBChFDb21taXRWaWV3UmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCXJlZmVyZW5jZRgCIAEoCRIOCgZhdXRob3IYAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIPCgdjaGFuZ2VzGAUgAygJEhMKC2NvbXByZXNzaW9uGAYgASgJEhkKEWNvbXByZXNzaW9uX2xldmVsGAcgASgFEh4KEXNvdXJjZV9kYXRlX2Vwb2NoGAggASgDSACIAQFCFAoSX3NvdXJjZV9kYXRlX2Vwb2NoImMKEkNvbW1pdFZpZXdSZXNwb25zZRIkCghwcm9ncmVzcxgBIAEoCzISLnZhcnZlLnYxLlByb2dyZXNzEicKBWltYWdlGAIgASgLMhgudmFydmUudjEuQ29tbWl0dGVkSW1hZ2UimQEKDkNvbW1pdHRlZEltYWdlEgoKAmlkGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIRCglyZWZlcmVuY2UYAyABKAkSIwoFbGF5ZXIYBCABKAsyFC52YXJ2ZS52MS5EZXNjcmlwdG9yEg8KB2RpZmZfaWQYBSABKAkSEAoIY2hhaW5faWQYBiABKAkSEAoId2FybmluZ3MYByADKAkiNgoTQ3JlYXRlQnVuZGxlUmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCSIrChRDcmVhdGVCdW5kbGVSZXNwb25zZRITCgtjb25maWdfcGF0aBgBIAEoCTLrCgoFVmFydmUSPgoHVmVyc2lvbhIYLnZhcnZlLnYxLlZlcnNpb25SZXF1ZXN0GhkudmFydmUudjEuVmVyc2lvblJlc3BvbnNlEjUKBEluZm8SFS52YXJ2ZS52MS5JbmZvUmVxdWVzdBoWLnZhcnZlLnYxLkluZm9SZXNwb25zZRJBCghTaHV0ZG93bhIZLnZhcnZlLnYxLlNodXRkb3duUmVxdWVzdBoaLnZhcnZlLnYxLlNodXRkb3duUmVzcG9uc2USSwoKTG9hZEltYWdlcxIbLnZhcnZlLnYxLkxvYWRJbWFnZXNSZXF1ZXN0GhwudmFydmUudjEuTG9hZEltYWdlc1Jlc3BvbnNlKAEwARJJCgpTYXZlSW1hZ2VzEhsudmFydmUudjEuU2F2ZUltYWdlc1JlcXVlc3QaHC52YXJ2ZS52MS5TYXZlSW1hZ2VzUmVzcG9uc2UwARJHCgpMaXN0SW1hZ2VzEhsudmFydmUudjEuTGlzdEltYWdlc1JlcXVlc3QaHC52YXJ2ZS52MS5MaXN0SW1hZ2VzUmVzcG9uc2USTQoMSW5zcGVjdEltYWdlEh0udmFydmUudjEuSW5zcGVjdEltYWdlUmVxdWVzdBoeLnZhcnZlLnYxLkluc3BlY3RJbWFnZVJlc3BvbnNlEk0KDEltYWdlSGlzdG9yeRIdLnZhcnZlLnYxLkltYWdlSGlzdG9yeVJlcXVlc3QaHi52YXJ2ZS52MS5JbWFnZUhpc3RvcnlSZXNwb25zZRJBCghUYWdJbWFnZRIZLnZhcnZlLnYxLlRhZ0ltYWdlUmVxdWVzdBoaLnZhcnZlLnYxLlRhZ0ltYWdlUmVzcG9uc2USSgoLUmVtb3ZlSW1hZ2USHC52YXJ2ZS52MS5SZW1vdmVJbWFnZVJlcXVlc3QaHS52YXJ2ZS52MS5SZW1vdmVJbWFnZVJlc3BvbnNlEkwKC1VucGFja0ltYWdlEhwudmFydmUudjEuVW5wYWNrSW1hZ2VSZXF1ZXN0Gh0udmFydmUudjEuVW5wYWNrSW1hZ2VSZXNwb25zZTABEkYKCU1vdW50VmlldxIaLnZhcnZlLnYxLk1vdW50Vmlld1JlcXVlc3QaGy52YXJ2ZS52MS5Nb3VudFZpZXdSZXNwb25zZTABEkQKCUxpc3RWaWV3cxIaLnZhcnZlLnYxLkxpc3RWaWV3c1JlcXVlc3QaGy52YXJ2ZS52MS5MaXN0Vmlld3NSZXNwb25zZRJKCgtJbnNwZWN0VmlldxIcLnZhcnZlLnYxLkluc3BlY3RWaWV3UmVxdWVzdBodLnZhcnZlLnYxLkluc3BlY3RWaWV3UmVzcG9uc2USSgoLVW5tb3VudFZpZXcSHC52YXJ2ZS52MS5Vbm1vdW50Vmlld1JlcXVlc3QaHS52YXJ2ZS52MS5Vbm1vdW50Vmlld1Jlc3BvbnNlEkcKClJlbW92ZVZpZXcSGy52YXJ2ZS52MS5SZW1vdmVWaWV3UmVxdWVzdBocLnZhcnZlLnYxLlJlbW92ZVZpZXdSZXNwb25zZRJDCghEaWZmVmlldxIZLnZhcnZlLnYxLkRpZmZWaWV3UmVxdWVzdBoaLnZhcnZlLnYxLkRpZmZWaWV3UmVzcG9uc2UwARJJCgpDb21taXRWaWV3EhsudmFydmUudjEuQ29tbWl0Vmlld1JlcXVlc3QaHC52YXJ2ZS52MS5Db21taXRWaWV3UmVzcG9uc2UwARJNCgxDcmVhdGVCdW5kbGUSHS52YXJ2ZS52MS5DcmVhdGVCdW5kbGVSZXF1ZXN0Gh4udmFydmUudjEuQ3JlYXRlQnVuZGxlUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChR2YXJ2ZS92MS92YXJ2ZS5wcm90bxIIdmFydmUudjEiRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGYWN0aW9uGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiPgoKRGVzY3JpcHRvchISCgptZWRpYV90eXBlGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIMCgRzaXplGAMgASgDIhAKDlZlcnNpb25SZXF1ZXN0Ik0KD1ZlcnNpb25SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhMKC2FwaV92ZXJzaW9uGAIgASgJEhQKDG5vZGVfdmVyc2lvbhgDIAEoCSINCgtJbmZvUmVxdWVzdCLRAgoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSCwoDcGlkGAIgASgDEgwKBHJvb3QYAyABKAkSDQoFc3RhdGUYBCABKAkSDgoGc29ja2V0GAUgASgJEhYKDmtlcm5lbF92ZXJzaW9uGAYgASgJEhUKDWZ1c2VfcHJvdG9jb2wYByABKAkSEAoIcGxhdGZvcm0YCCABKAkSFAoMZGVjb21wcmVzc29yGAkgASgJEhAKCHJvb3RsZXNzGAogASgIEg4KBmltYWdlcxgLIAEoAxIRCglzbmFwc2hvdHMYDCABKAMSDQoFdmlld3MYDSABKAMSFQoNbW91bnRlZF92aWV3cxgOIAEoAxIVCg1jb250ZW50X2J5dGVzGA8gASgDEhoKEnN0b3JhZ2VfZmlsZXN5c3RlbRgQIAEoCRIRCglmYWxsYmFja3MYESADKAkiEQoPU2h1dGRvd25SZXF1ZXN0IhIKEFNodXRkb3duUmVzcG9uc2UiUAoRTG9hZEltYWdlc1JlcXVlc3QSLAoHb3B0aW9ucxgBIAEoCzIbLnZhcnZlLnYxLkxvYWRJbWFnZXNPcHRpb25zEg0KBWNodW5rGAIgASgMIksKEUxvYWRJbWFnZXNPcHRpb25zEgwKBHBhdGgYASABKAkSEQoJcGxhdGZvcm1zGAIgAygJEhUKDWFsbF9wbGF0Zm9ybXMYAyABKAgiPAoLTG9hZGVkSW1hZ2USEQoJcmVmZXJlbmNlGAEgASgJEgoKAmlkGAIgASgJEg4KBmRpZ2VzdBgDIAEoCSJhChJMb2FkSW1hZ2VzUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIlCgZsb2FkZWQYAiABKAsyFS52YXJ2ZS52MS5Mb2FkZWRJbWFnZSJYChFTYXZlSW1hZ2VzUmVxdWVzdBISCgpyZWZlcmVuY2VzGAEgAygJEg4KBmZvcm1hdBgCIAEoCRIMCgRwYXRoGAMgASgJEhEKCXBsYXRmb3JtcxgEIAMoCSJJChJTYXZlSW1hZ2VzUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxINCgVjaHVuaxgCIAEoDCLeAgoFSW1hZ2USCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIOCgZkaWdlc3QYBCABKAkSEgoKbWVkaWFfdHlwZRgFIAEoCRIrCgdjcmVhdGVkGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRzaXplGAcgASgDEgoKAm9zGAggASgJEhQKDGFyY2hpdGVjdHVyZRgJIAEoCRIPCgd2YXJpYW50GAogASgJEhAKCGNoYWluX2lkGAsgASgJEhAKCHVucGFja2VkGAwgASgIEisKBmxhYmVscxgNIAMoCzIbLnZhcnZlLnYxLkltYWdlLkxhYmVsc0VudHJ5Eg4KBnBpbm5lZBgOIAEoCBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIiQKEUxpc3RJbWFnZXNSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiNQoSTGlzdEltYWdlc1Jlc3BvbnNlEh8KBmltYWdlcxgBIAMoCzIPLnZhcnZlLnYxLkltYWdlIigKE0luc3BlY3RJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJIqMBChRJbnNwZWN0SW1hZ2VSZXNwb25zZRIeCgVpbWFnZRgBIAEoCzIPLnZhcnZlLnYxLkltYWdlEhAKCG1hbmlmZXN0GAIgASgMEg4KBmNvbmZpZxgDIAEoDBIkCgZsYXllcnMYBCADKAsyFC52YXJ2ZS52MS5EZXNjcmlwdG9yEhAKCGRpZmZfaWRzGAUgAygJEhEKCWNoYWluX2lkcxgGIAMoCSIoChNJbWFnZUhpc3RvcnlSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCSKpAQoMSGlzdG9yeUVudHJ5EisKB2NyZWF0ZWQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYAiABKAkSDgoGYXV0aG9yGAMgASgJEg8KB2NvbW1lbnQYBCABKAkSEwoLZW1wdHlfbGF5ZXIYBSABKAgSDAoEc2l6ZRgGIAEoAxIUCgxsYXllcl9kaWdlc3QYByABKAkiSwoUSW1hZ2VIaXN0b3J5UmVzcG9uc2USJwoHZW50cmllcxgBIAMoCzIWLnZhcnZlLnYxLkhpc3RvcnlFbnRyeRIKCgJpZBgCIAEoCSIxCg9UYWdJbWFnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEg4KBnRhcmdldBgCIAEoCSIlChBUYWdJbWFnZVJlc3BvbnNlEhEKCXJlZmVyZW5jZRgBIAEoCSI2ChJSZW1vdmVJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEg0KBWZvcmNlGAIgASgIIjgKE1JlbW92ZUltYWdlUmVzcG9uc2USEAoIdW50YWdnZWQYASADKAkSDwoHZGVsZXRlZBgCIAMoCSI5ChJVbnBhY2tJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEhAKCHBsYXRmb3JtGAIgASgJIk0KE1VucGFja0ltYWdlUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIQCghjaGFpbl9pZBgCIAEoCSLVAQoOUmVnaXN0cnlBY2Nlc3MSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSEgoKcGxhaW5faHR0cBgDIAEoCBIXCg9za2lwX3Rsc192ZXJpZnkYBCABKAgSPgoLZW52aXJvbm1lbnQYBSADKAsyKS52YXJ2ZS52MS5SZWdpc3RyeUFjY2Vzcy5FbnZpcm9ubWVudEVudHJ5GjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKcAQoQUHVsbEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSEQoJcGxhdGZvcm1zGAIgAygJEhUKDWFsbF9wbGF0Zm9ybXMYAyABKAgSDgoGcG9saWN5GAQgASgJEhEKCW5vX3VucGFjaxgFIAEoCBIoCgZhY2Nlc3MYBiABKAsyGC52YXJ2ZS52MS5SZWdpc3RyeUFjY2VzcyJQCgtQdWxsZWRJbWFnZRIRCglyZWZlcmVuY2UYASABKAkSCgoCaWQYAiABKAkSDgoGZGlnZXN0GAMgASgJEhIKCnVwX3RvX2RhdGUYBCABKAgiXwoRUHVsbEltYWdlUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIkCgVpbWFnZRgCIAEoCzIVLnZhcnZlLnYxLlB1bGxlZEltYWdlIo0BChBQdXNoSW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRITCgtkZXN0aW5hdGlvbhgCIAEoCRIQCghwbGF0Zm9ybRgDIAEoCRIVCg1hbGxfcGxhdGZvcm1zGAQgASgIEigKBmFjY2VzcxgFIAEoCzIYLnZhcnZlLnYxLlJlZ2lzdHJ5QWNjZXNzIk4KC1B1c2hlZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSDAoEc2l6ZRgDIAEoAxIOCgZub3RpY2UYBCABKAkiXwoRUHVzaEltYWdlUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIkCgVpbWFnZRgCIAEoCzIVLnZhcnZlLnYxLlB1c2hlZEltYWdlIkoKDExvZ2luUmVxdWVzdBIQCghyZWdpc3RyeRgBIAEoCRIoCgZhY2Nlc3MYAiABKAsyGC52YXJ2ZS52MS5SZWdpc3RyeUFjY2VzcyIgCg1Mb2dpblJlc3BvbnNlEg8KB2tlcHRfaW4YASABKAkiSwoNTG9nb3V0UmVxdWVzdBIQCghyZWdpc3RyeRgBIAEoCRIoCgZhY2Nlc3MYAiABKAsyGC52YXJ2ZS52MS5SZWdpc3RyeUFjY2VzcyImCg5Mb2dvdXRSZXNwb25zZRIUCgxyZW1vdmVkX2Zyb20YASADKAki8gEKBFZpZXcSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRINCgVpbWFnZRgDIAEoCRIQCghpbWFnZV9pZBgEIAEoCRIQCghjaGFpbl9pZBgFIAEoCRIRCglyZWFkX29ubHkYBiABKAgSDwoHbW91bnRlZBgHIAEoCBIOCgZ0YXJnZXQYCCABKAkSKwoHY3JlYXRlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLdXBwZXJfYnl0ZXMYCiABKAMSFAoMdXBwZXJfaW5vZGVzGAsgASgDEhEKCXVwcGVyX2RpchgMIAEoCSKcAQoQTW91bnRWaWV3UmVxdWVzdBINCgVpbWFnZRgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnRhcmdldBgDIAEoCRIRCglyZWFkX29ubHkYBCABKAgSEAoIcGxhdGZvcm0YBSABKAkSDAoEcHVsbBgGIAEoCRIoCgZhY2Nlc3MYByABKAsyGC52YXJ2ZS52MS5SZWdpc3RyeUFjY2VzcyJXChFNb3VudFZpZXdSZXNwb25zZRIkCghwcm9ncmVzcxgBIAEoCzISLnZhcnZlLnYxLlByb2dyZXNzEhwKBHZpZXcYAiABKAsyDi52YXJ2ZS52MS5WaWV3IiEKEExpc3RWaWV3c1JlcXVlc3QSDQoFc2l6ZXMYASABKAgiMgoRTGlzdFZpZXdzUmVzcG9uc2USHQoFdmlld3MYASADKAsyDi52YXJ2ZS52MS5WaWV3IiIKEkluc3BlY3RWaWV3UmVxdWVzdBIMCgRuYW1lGAEgASgJIjMKE0luc3BlY3RWaWV3UmVzcG9uc2USHAoEdmlldxgBIAEoCzIOLnZhcnZlLnYxLlZpZXciMQoSVW5tb3VudFZpZXdSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgiFQoTVW5tb3VudFZpZXdSZXNwb25zZSIwChFSZW1vdmVWaWV3UmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIIhQKElJlbW92ZVZpZXdSZXNwb25zZSIfCg9EaWZmVmlld1JlcXVlc3QSDAoEbmFtZRgBIAEoCSJ+CgZDaGFuZ2USIwoEa2luZBgBIAEoDjIVLnZhcnZlLnYxLkNoYW5nZS5LaW5kEgwKBHBhdGgYAiABKAwiQQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCQoFQURERUQQARILCgdDSEFOR0VEEAISCwoHREVMRVRFRBADIjUKEERpZmZWaWV3UmVzcG9uc2USIQoHY2hhbmdlcxgBIAMoCzIQLnZhcnZlLnYxLkNoYW5nZSLMAQoRQ29tbWl0Vmlld1JlcXVlc3QSDAoEbmFtZRgBIAEoCRIRCglyZWZlcmVuY2UYAiABKAkSDgoGYXV0aG9yGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSDwoHY2hhbmdlcxgFIAMoCRITCgtjb21wcmVzc2lvbhgGIAEoCRIZChFjb21wcmVzc2lvbl9sZXZlbBgHIAEoBRIeChFzb3VyY2VfZGF0ZV9lcG9jaBgIIAEoA0gAiAEBQhQKEl9zb3VyY2VfZGF0ZV9lcG9jaCJjChJDb21taXRWaWV3UmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxInCgVpbWFnZRgCIAEoCzIYLnZhcnZlLnYxLkNvbW1pdHRlZEltYWdlIpkBCg5Db21taXR0ZWRJbWFnZRIKCgJpZBgBIAEoCRIOCgZkaWdlc3QYAiABKAkSEQoJcmVmZXJlbmNlGAMgASgJEiMKBWxheWVyGAQgASgLMhQudmFydmUudjEuRGVzY3JpcHRvchIPCgdkaWZmX2lkGAUgASgJEhAKCGNoYWluX2lkGAYgASgJEhAKCHdhcm5pbmdzGAcgAygJIjYKE0NyZWF0ZUJ1bmRsZVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIRCglkaXJlY3RvcnkYAiABKAkiKwoUQ3JlYXRlQnVuZGxlUmVzcG9uc2USEwoLY29uZmlnX3BhdGgYASABKAky8gwKBVZhcnZlEj4KB1ZlcnNpb24SGC52YXJ2ZS52MS5WZXJzaW9uUmVxdWVzdBoZLnZhcnZlLnYxLlZlcnNpb25SZXNwb25zZRI1CgRJbmZvEhUudmFydmUudjEuSW5mb1JlcXVlc3QaFi52YXJ2ZS52MS5JbmZvUmVzcG9uc2USQQoIU2h1dGRvd24SGS52YXJ2ZS52MS5TaHV0ZG93blJlcXVlc3QaGi52YXJ2ZS52MS5TaHV0ZG93blJlc3BvbnNlEksKCkxvYWRJbWFnZXMSGy52YXJ2ZS52MS5Mb2FkSW1hZ2VzUmVxdWVzdBocLnZhcnZlLnYxLkxvYWRJbWFnZXNSZXNwb25zZSgBMAESSQoKU2F2ZUltYWdlcxIbLnZhcnZlLnYxLlNhdmVJbWFnZXNSZXF1ZXN0GhwudmFydmUudjEuU2F2ZUltYWdlc1Jlc3BvbnNlMAESRwoKTGlzdEltYWdlcxIbLnZhcnZlLnYxLkxpc3RJbWFnZXNSZXF1ZXN0GhwudmFydmUudjEuTGlzdEltYWdlc1Jlc3BvbnNlEk0KDEluc3BlY3RJbWFnZRIdLnZhcnZlLnYxLkluc3BlY3RJbWFnZVJlcXVlc3QaHi52YXJ2ZS52MS5JbnNwZWN0SW1hZ2VSZXNwb25zZRJNCgxJbWFnZUhpc3RvcnkSHS52YXJ2ZS52MS5JbWFnZUhpc3RvcnlSZXF1ZXN0Gh4udmFydmUudjEuSW1hZ2VIaXN0b3J5UmVzcG9uc2USQQoIVGFnSW1hZ2USGS52YXJ2ZS52MS5UYWdJbWFnZVJlcXVlc3QaGi52YXJ2ZS52MS5UYWdJbWFnZVJlc3BvbnNlEkoKC1JlbW92ZUltYWdlEhwudmFydmUudjEuUmVtb3ZlSW1hZ2VSZXF1ZXN0Gh0udmFydmUudjEuUmVtb3ZlSW1hZ2VSZXNwb25zZRJMCgtVbnBhY2tJbWFnZRIcLnZhcnZlLnYxLlVucGFja0ltYWdlUmVxdWVzdBodLnZhcnZlLnYxLlVucGFja0ltYWdlUmVzcG9uc2UwARJGCglQdWxsSW1hZ2USGi52YXJ2ZS52MS5QdWxsSW1hZ2VSZXF1ZXN0GhsudmFydmUudjEuUHVsbEltYWdlUmVzcG9uc2UwARJGCglQdXNoSW1hZ2USGi52YXJ2ZS52MS5QdXNoSW1hZ2VSZXF1ZXN0GhsudmFydmUudjEuUHVzaEltYWdlUmVzcG9uc2UwARI4CgVMb2dpbhIWLnZhcnZlLnYxLkxvZ2luUmVxdWVzdBoXLnZhcnZlLnYxLkxvZ2luUmVzcG9uc2USOwoGTG9nb3V0EhcudmFydmUudjEuTG9nb3V0UmVxdWVzdBoYLnZhcnZlLnYxLkxvZ291dFJlc3BvbnNlEkYKCU1vdW50VmlldxIaLnZhcnZlLnYxLk1vdW50Vmlld1JlcXVlc3QaGy52YXJ2ZS52MS5Nb3VudFZpZXdSZXNwb25zZTABEkQKCUxpc3RWaWV3cxIaLnZhcnZlLnYxLkxpc3RWaWV3c1JlcXVlc3QaGy52YXJ2ZS52MS5MaXN0Vmlld3NSZXNwb25zZRJKCgtJbnNwZWN0VmlldxIcLnZhcnZlLnYxLkluc3BlY3RWaWV3UmVxdWVzdBodLnZhcnZlLnYxLkluc3BlY3RWaWV3UmVzcG9uc2USSgoLVW5tb3VudFZpZXcSHC52YXJ2ZS52MS5Vbm1vdW50Vmlld1JlcXVlc3QaHS52YXJ2ZS52MS5Vbm1vdW50Vmlld1Jlc3BvbnNlEkcKClJlbW92ZVZpZXcSGy52YXJ2ZS52MS5SZW1vdmVWaWV3UmVxdWVzdBocLnZhcnZlLnYxLlJlbW92ZVZpZXdSZXNwb25zZRJDCghEaWZmVmlldxIZLnZhcnZlLnYxLkRpZmZWaWV3UmVxdWVzdBoaLnZhcnZlLnYxLkRpZmZWaWV3UmVzcG9uc2UwARJJCgpDb21taXRWaWV3EhsudmFydmUudjEuQ29tbWl0Vmlld1JlcXVlc3QaHC52YXJ2ZS52MS5Db21taXRWaWV3UmVzcG9uc2UwARJNCgxDcmVhdGVCdW5kbGUSHS52YXJ2ZS52MS5DcmVhdGVCdW5kbGVSZXF1ZXN0Gh4udmFydmUudjEuQ3JlYXRlQnVuZGxlUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * One step of long work on one object. The same id comes again with new figures.
@@ -31,7 +31,8 @@ export type Progress = Message<"varve.v1.Progress"> & {
   id: string;
 
   /**
-   * waiting | loading | verifying | unpacking | indexing | packing | writing | done | exists
+   * waiting | loading | resolving | downloading | verifying | unpacking | indexing | packing |
+   * writing | uploading | mounted | done | exists
    *
    * @generated from field: string action = 2;
    */
@@ -839,6 +840,354 @@ export const UnpackImageResponseSchema: GenMessage<UnpackImageResponse> = /*@__P
   messageDesc(file_varve_v1_varve, 27);
 
 /**
+ * How a registry is reached, and as whom.
+ *
+ * @generated from message varve.v1.RegistryAccess
+ */
+export type RegistryAccess = Message<"varve.v1.RegistryAccess"> & {
+  /**
+   * Go before what is kept in files; both empty: use those.
+   *
+   * @generated from field: string username = 1;
+   */
+  username: string;
+
+  /**
+   * @generated from field: string password = 2;
+   */
+  password: string;
+
+  /**
+   * @generated from field: bool plain_http = 3;
+   */
+  plainHttp: boolean;
+
+  /**
+   * Accept any certificate, and plain http where there is none.
+   *
+   * @generated from field: bool skip_tls_verify = 4;
+   */
+  skipTlsVerify: boolean;
+
+  /**
+   * The caller's HOME, DOCKER_CONFIG, REGISTRY_AUTH_FILE, HTTPS_PROXY …; they go before the daemon's.
+   *
+   * @generated from field: map<string, string> environment = 5;
+   */
+  environment: { [key: string]: string };
+};
+
+/**
+ * Describes the message varve.v1.RegistryAccess.
+ * Use `create(RegistryAccessSchema)` to create a new message.
+ */
+export const RegistryAccessSchema: GenMessage<RegistryAccess> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 28);
+
+/**
+ * @generated from message varve.v1.PullImageRequest
+ */
+export type PullImageRequest = Message<"varve.v1.PullImageRequest"> & {
+  /**
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * "os/arch[/variant]"; empty: the host's.
+   *
+   * @generated from field: repeated string platforms = 2;
+   */
+  platforms: string[];
+
+  /**
+   * @generated from field: bool all_platforms = 3;
+   */
+  allPlatforms: boolean;
+
+  /**
+   * always | missing | never; empty: always.
+   *
+   * @generated from field: string policy = 4;
+   */
+  policy: string;
+
+  /**
+   * Only fetch.
+   *
+   * @generated from field: bool no_unpack = 5;
+   */
+  noUnpack: boolean;
+
+  /**
+   * @generated from field: varve.v1.RegistryAccess access = 6;
+   */
+  access?: RegistryAccess | undefined;
+};
+
+/**
+ * Describes the message varve.v1.PullImageRequest.
+ * Use `create(PullImageRequestSchema)` to create a new message.
+ */
+export const PullImageRequestSchema: GenMessage<PullImageRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 29);
+
+/**
+ * @generated from message varve.v1.PulledImage
+ */
+export type PulledImage = Message<"varve.v1.PulledImage"> & {
+  /**
+   * Normalised.
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * The target's digest (manifest or index).
+   *
+   * @generated from field: string digest = 3;
+   */
+  digest: string;
+
+  /**
+   * The reference meant this already, and all of it was here.
+   *
+   * @generated from field: bool up_to_date = 4;
+   */
+  upToDate: boolean;
+};
+
+/**
+ * Describes the message varve.v1.PulledImage.
+ * Use `create(PulledImageSchema)` to create a new message.
+ */
+export const PulledImageSchema: GenMessage<PulledImage> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 30);
+
+/**
+ * @generated from message varve.v1.PullImageResponse
+ */
+export type PullImageResponse = Message<"varve.v1.PullImageResponse"> & {
+  /**
+   * @generated from field: varve.v1.Progress progress = 1;
+   */
+  progress?: Progress | undefined;
+
+  /**
+   * Set on the last message.
+   *
+   * @generated from field: varve.v1.PulledImage image = 2;
+   */
+  image?: PulledImage | undefined;
+};
+
+/**
+ * Describes the message varve.v1.PullImageResponse.
+ * Use `create(PullImageResponseSchema)` to create a new message.
+ */
+export const PullImageResponseSchema: GenMessage<PullImageResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 31);
+
+/**
+ * @generated from message varve.v1.PushImageRequest
+ */
+export type PushImageRequest = Message<"varve.v1.PushImageRequest"> & {
+  /**
+   * Name or ID of an image.
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * Where to; empty: the reference itself.
+   *
+   * @generated from field: string destination = 2;
+   */
+  destination: string;
+
+  /**
+   * Push this platform of an index only.
+   *
+   * @generated from field: string platform = 3;
+   */
+  platform: string;
+
+  /**
+   * Push the index although parts of it are not here: the registry must have them.
+   *
+   * @generated from field: bool all_platforms = 4;
+   */
+  allPlatforms: boolean;
+
+  /**
+   * @generated from field: varve.v1.RegistryAccess access = 5;
+   */
+  access?: RegistryAccess | undefined;
+};
+
+/**
+ * Describes the message varve.v1.PushImageRequest.
+ * Use `create(PushImageRequestSchema)` to create a new message.
+ */
+export const PushImageRequestSchema: GenMessage<PushImageRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 32);
+
+/**
+ * @generated from message varve.v1.PushedImage
+ */
+export type PushedImage = Message<"varve.v1.PushedImage"> & {
+  /**
+   * Normalised.
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * Bytes of the manifest or index.
+   *
+   * @generated from field: int64 size = 3;
+   */
+  size: bigint;
+
+  /**
+   * Something that a person should know, or empty.
+   *
+   * @generated from field: string notice = 4;
+   */
+  notice: string;
+};
+
+/**
+ * Describes the message varve.v1.PushedImage.
+ * Use `create(PushedImageSchema)` to create a new message.
+ */
+export const PushedImageSchema: GenMessage<PushedImage> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 33);
+
+/**
+ * @generated from message varve.v1.PushImageResponse
+ */
+export type PushImageResponse = Message<"varve.v1.PushImageResponse"> & {
+  /**
+   * @generated from field: varve.v1.Progress progress = 1;
+   */
+  progress?: Progress | undefined;
+
+  /**
+   * Set on the last message.
+   *
+   * @generated from field: varve.v1.PushedImage image = 2;
+   */
+  image?: PushedImage | undefined;
+};
+
+/**
+ * Describes the message varve.v1.PushImageResponse.
+ * Use `create(PushImageResponseSchema)` to create a new message.
+ */
+export const PushImageResponseSchema: GenMessage<PushImageResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 34);
+
+/**
+ * @generated from message varve.v1.LoginRequest
+ */
+export type LoginRequest = Message<"varve.v1.LoginRequest"> & {
+  /**
+   * "registry.example:5000"; empty: Docker Hub.
+   *
+   * @generated from field: string registry = 1;
+   */
+  registry: string;
+
+  /**
+   * With username and password.
+   *
+   * @generated from field: varve.v1.RegistryAccess access = 2;
+   */
+  access?: RegistryAccess | undefined;
+};
+
+/**
+ * Describes the message varve.v1.LoginRequest.
+ * Use `create(LoginRequestSchema)` to create a new message.
+ */
+export const LoginRequestSchema: GenMessage<LoginRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 35);
+
+/**
+ * @generated from message varve.v1.LoginResponse
+ */
+export type LoginResponse = Message<"varve.v1.LoginResponse"> & {
+  /**
+   * The file or helper that keeps the credentials.
+   *
+   * @generated from field: string kept_in = 1;
+   */
+  keptIn: string;
+};
+
+/**
+ * Describes the message varve.v1.LoginResponse.
+ * Use `create(LoginResponseSchema)` to create a new message.
+ */
+export const LoginResponseSchema: GenMessage<LoginResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 36);
+
+/**
+ * @generated from message varve.v1.LogoutRequest
+ */
+export type LogoutRequest = Message<"varve.v1.LogoutRequest"> & {
+  /**
+   * @generated from field: string registry = 1;
+   */
+  registry: string;
+
+  /**
+   * @generated from field: varve.v1.RegistryAccess access = 2;
+   */
+  access?: RegistryAccess | undefined;
+};
+
+/**
+ * Describes the message varve.v1.LogoutRequest.
+ * Use `create(LogoutRequestSchema)` to create a new message.
+ */
+export const LogoutRequestSchema: GenMessage<LogoutRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 37);
+
+/**
+ * @generated from message varve.v1.LogoutResponse
+ */
+export type LogoutResponse = Message<"varve.v1.LogoutResponse"> & {
+  /**
+   * The files and helpers that had credentials of this registry.
+   *
+   * @generated from field: repeated string removed_from = 1;
+   */
+  removedFrom: string[];
+};
+
+/**
+ * Describes the message varve.v1.LogoutResponse.
+ * Use `create(LogoutResponseSchema)` to create a new message.
+ */
+export const LogoutResponseSchema: GenMessage<LogoutResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 38);
+
+/**
  * @generated from message varve.v1.View
  */
 export type View = Message<"varve.v1.View"> & {
@@ -914,7 +1263,7 @@ export type View = Message<"varve.v1.View"> & {
  * Use `create(ViewSchema)` to create a new message.
  */
 export const ViewSchema: GenMessage<View> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 28);
+  messageDesc(file_varve_v1_varve, 39);
 
 /**
  * @generated from message varve.v1.MountViewRequest
@@ -948,6 +1297,18 @@ export type MountViewRequest = Message<"varve.v1.MountViewRequest"> & {
    * @generated from field: string platform = 5;
    */
   platform: string;
+
+  /**
+   * Of a new view's image: always | missing | never; empty: never.
+   *
+   * @generated from field: string pull = 6;
+   */
+  pull: string;
+
+  /**
+   * @generated from field: varve.v1.RegistryAccess access = 7;
+   */
+  access?: RegistryAccess | undefined;
 };
 
 /**
@@ -955,7 +1316,7 @@ export type MountViewRequest = Message<"varve.v1.MountViewRequest"> & {
  * Use `create(MountViewRequestSchema)` to create a new message.
  */
 export const MountViewRequestSchema: GenMessage<MountViewRequest> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 29);
+  messageDesc(file_varve_v1_varve, 40);
 
 /**
  * @generated from message varve.v1.MountViewResponse
@@ -979,7 +1340,7 @@ export type MountViewResponse = Message<"varve.v1.MountViewResponse"> & {
  * Use `create(MountViewResponseSchema)` to create a new message.
  */
 export const MountViewResponseSchema: GenMessage<MountViewResponse> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 30);
+  messageDesc(file_varve_v1_varve, 41);
 
 /**
  * @generated from message varve.v1.ListViewsRequest
@@ -996,7 +1357,7 @@ export type ListViewsRequest = Message<"varve.v1.ListViewsRequest"> & {
  * Use `create(ListViewsRequestSchema)` to create a new message.
  */
 export const ListViewsRequestSchema: GenMessage<ListViewsRequest> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 31);
+  messageDesc(file_varve_v1_varve, 42);
 
 /**
  * @generated from message varve.v1.ListViewsResponse
@@ -1013,7 +1374,7 @@ export type ListViewsResponse = Message<"varve.v1.ListViewsResponse"> & {
  * Use `create(ListViewsResponseSchema)` to create a new message.
  */
 export const ListViewsResponseSchema: GenMessage<ListViewsResponse> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 32);
+  messageDesc(file_varve_v1_varve, 43);
 
 /**
  * @generated from message varve.v1.InspectViewRequest
@@ -1032,7 +1393,7 @@ export type InspectViewRequest = Message<"varve.v1.InspectViewRequest"> & {
  * Use `create(InspectViewRequestSchema)` to create a new message.
  */
 export const InspectViewRequestSchema: GenMessage<InspectViewRequest> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 33);
+  messageDesc(file_varve_v1_varve, 44);
 
 /**
  * @generated from message varve.v1.InspectViewResponse
@@ -1049,7 +1410,7 @@ export type InspectViewResponse = Message<"varve.v1.InspectViewResponse"> & {
  * Use `create(InspectViewResponseSchema)` to create a new message.
  */
 export const InspectViewResponseSchema: GenMessage<InspectViewResponse> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 34);
+  messageDesc(file_varve_v1_varve, 45);
 
 /**
  * @generated from message varve.v1.UnmountViewRequest
@@ -1073,7 +1434,7 @@ export type UnmountViewRequest = Message<"varve.v1.UnmountViewRequest"> & {
  * Use `create(UnmountViewRequestSchema)` to create a new message.
  */
 export const UnmountViewRequestSchema: GenMessage<UnmountViewRequest> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 35);
+  messageDesc(file_varve_v1_varve, 46);
 
 /**
  * @generated from message varve.v1.UnmountViewResponse
@@ -1086,7 +1447,7 @@ export type UnmountViewResponse = Message<"varve.v1.UnmountViewResponse"> & {
  * Use `create(UnmountViewResponseSchema)` to create a new message.
  */
 export const UnmountViewResponseSchema: GenMessage<UnmountViewResponse> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 36);
+  messageDesc(file_varve_v1_varve, 47);
 
 /**
  * @generated from message varve.v1.RemoveViewRequest
@@ -1110,7 +1471,7 @@ export type RemoveViewRequest = Message<"varve.v1.RemoveViewRequest"> & {
  * Use `create(RemoveViewRequestSchema)` to create a new message.
  */
 export const RemoveViewRequestSchema: GenMessage<RemoveViewRequest> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 37);
+  messageDesc(file_varve_v1_varve, 48);
 
 /**
  * @generated from message varve.v1.RemoveViewResponse
@@ -1123,7 +1484,7 @@ export type RemoveViewResponse = Message<"varve.v1.RemoveViewResponse"> & {
  * Use `create(RemoveViewResponseSchema)` to create a new message.
  */
 export const RemoveViewResponseSchema: GenMessage<RemoveViewResponse> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 38);
+  messageDesc(file_varve_v1_varve, 49);
 
 /**
  * @generated from message varve.v1.DiffViewRequest
@@ -1140,7 +1501,7 @@ export type DiffViewRequest = Message<"varve.v1.DiffViewRequest"> & {
  * Use `create(DiffViewRequestSchema)` to create a new message.
  */
 export const DiffViewRequestSchema: GenMessage<DiffViewRequest> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 39);
+  messageDesc(file_varve_v1_varve, 50);
 
 /**
  * @generated from message varve.v1.Change
@@ -1164,7 +1525,7 @@ export type Change = Message<"varve.v1.Change"> & {
  * Use `create(ChangeSchema)` to create a new message.
  */
 export const ChangeSchema: GenMessage<Change> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 40);
+  messageDesc(file_varve_v1_varve, 51);
 
 /**
  * @generated from enum varve.v1.Change.Kind
@@ -1195,7 +1556,7 @@ export enum Change_Kind {
  * Describes the enum varve.v1.Change.Kind.
  */
 export const Change_KindSchema: GenEnum<Change_Kind> = /*@__PURE__*/
-  enumDesc(file_varve_v1_varve, 40, 0);
+  enumDesc(file_varve_v1_varve, 51, 0);
 
 /**
  * @generated from message varve.v1.DiffViewResponse
@@ -1212,7 +1573,7 @@ export type DiffViewResponse = Message<"varve.v1.DiffViewResponse"> & {
  * Use `create(DiffViewResponseSchema)` to create a new message.
  */
 export const DiffViewResponseSchema: GenMessage<DiffViewResponse> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 41);
+  messageDesc(file_varve_v1_varve, 52);
 
 /**
  * @generated from message varve.v1.CommitViewRequest
@@ -1272,7 +1633,7 @@ export type CommitViewRequest = Message<"varve.v1.CommitViewRequest"> & {
  * Use `create(CommitViewRequestSchema)` to create a new message.
  */
 export const CommitViewRequestSchema: GenMessage<CommitViewRequest> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 42);
+  messageDesc(file_varve_v1_varve, 53);
 
 /**
  * @generated from message varve.v1.CommitViewResponse
@@ -1296,7 +1657,7 @@ export type CommitViewResponse = Message<"varve.v1.CommitViewResponse"> & {
  * Use `create(CommitViewResponseSchema)` to create a new message.
  */
 export const CommitViewResponseSchema: GenMessage<CommitViewResponse> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 43);
+  messageDesc(file_varve_v1_varve, 54);
 
 /**
  * @generated from message varve.v1.CommittedImage
@@ -1347,7 +1708,7 @@ export type CommittedImage = Message<"varve.v1.CommittedImage"> & {
  * Use `create(CommittedImageSchema)` to create a new message.
  */
 export const CommittedImageSchema: GenMessage<CommittedImage> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 44);
+  messageDesc(file_varve_v1_varve, 55);
 
 /**
  * @generated from message varve.v1.CreateBundleRequest
@@ -1371,7 +1732,7 @@ export type CreateBundleRequest = Message<"varve.v1.CreateBundleRequest"> & {
  * Use `create(CreateBundleRequestSchema)` to create a new message.
  */
 export const CreateBundleRequestSchema: GenMessage<CreateBundleRequest> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 45);
+  messageDesc(file_varve_v1_varve, 56);
 
 /**
  * @generated from message varve.v1.CreateBundleResponse
@@ -1388,7 +1749,7 @@ export type CreateBundleResponse = Message<"varve.v1.CreateBundleResponse"> & {
  * Use `create(CreateBundleResponseSchema)` to create a new message.
  */
 export const CreateBundleResponseSchema: GenMessage<CreateBundleResponse> = /*@__PURE__*/
-  messageDesc(file_varve_v1_varve, 46);
+  messageDesc(file_varve_v1_varve, 57);
 
 /**
  * @generated from service varve.v1.Varve
@@ -1485,6 +1846,40 @@ export const Varve: GenService<{
     methodKind: "server_streaming";
     input: typeof UnpackImageRequestSchema;
     output: typeof UnpackImageResponseSchema;
+  },
+  /**
+   * Registries.
+   *
+   * @generated from rpc varve.v1.Varve.PullImage
+   */
+  pullImage: {
+    methodKind: "server_streaming";
+    input: typeof PullImageRequestSchema;
+    output: typeof PullImageResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.PushImage
+   */
+  pushImage: {
+    methodKind: "server_streaming";
+    input: typeof PushImageRequestSchema;
+    output: typeof PushImageResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.Login
+   */
+  login: {
+    methodKind: "unary";
+    input: typeof LoginRequestSchema;
+    output: typeof LoginResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.Logout
+   */
+  logout: {
+    methodKind: "unary";
+    input: typeof LogoutRequestSchema;
+    output: typeof LogoutResponseSchema;
   },
   /**
    * Views.

@@ -1,0 +1,78 @@
+/** `varve pull` */
+
+import { Option } from "commander";
+import type { PulledImage } from "../../client/index.js";
+import { BaseError } from "../../system/errors.js";
+import { collect, type VarveCommand } from "../command.js";
+import type { CliContext } from "../context.js";
+import { familiarName } from "../image-names.js";
+import { createProgress, followProgress } from "../progress.js";
+import { type RegistryFlags, registryAccess, registryOptions } from "../registry-access.js";
+import { UsageError } from "../usage-error.js";
+
+interface PullFlags extends RegistryFlags {
+  readonly platform?: string[];
+  readonly allPlatforms?: boolean;
+  readonly policy: string;
+  readonly unpack: boolean;
+  readonly quiet?: boolean;
+}
+
+/** Adds arguments, options and the action. */
+export function define(command: VarveCommand, cli: CliContext): void {
+  registryOptions(command)
+    .argument("<reference>", "Name of an image, with a tag or a digest")
+    .option("--platform <platform>", "Pull these platforms (os/arch[/variant])", collect)
+    .option("--all-platforms", "Pull every platform")
+    .addOption(
+      new Option("--policy <when>", "Ask the registry")
+        .choices(["always", "missing", "never"])
+        .default("always"),
+    )
+    .option("--creds <user:password>", "Instead of the credentials of varve login")
+    .option("--no-unpack", "Only fetch; the first mount unpacks")
+    .option("-q, --quiet", "Print nothing but the digest")
+    .examples(
+      [
+        ["varve pull debian", "From Docker Hub"],
+        ["varve pull registry.example:5000/team/app:2", "From another registry"],
+        ["varve pull --platform linux/arm64 debian", "Another platform than this machine's"],
+        ["varve pull --policy missing debian", "Only when it is not here"],
+      ],
+      "An interrupted pull keeps what it has and goes on from there the next time. Mirrors and " +
+        "certificates are configured as for containerd, in /etc/containerd/certs.d/HOST/hosts.toml " +
+        "(VARVE_HOSTS_DIR names another directory); the certificate directories of docker and " +
+        "podman are read, too.",
+    )
+    .action((reference: string, flags: PullFlags) => pull(cli, reference, flags));
+}
+
+async function pull(cli: CliContext, reference: string, flags: PullFlags): Promise<void> {
+  if (flags.allPlatforms === true && flags.platform !== undefined) {
+    throw new UsageError("--platform and --all-platforms exclude each other");
+  }
+  const request = {
+    reference,
+    platforms: flags.platform ?? [],
+    allPlatforms: flags.allPlatforms === true,
+    policy: flags.policy,
+    noUnpack: !flags.unpack,
+    access: registryAccess(cli, flags),
+  };
+  const client = await cli.connect();
+  const display = createProgress(cli.stderr, flags.quiet === true, cli.env);
+  let image: PulledImage | undefined;
+  await followProgress(client.pullImage(request, { signal: cli.signal }), display, (message) => {
+    image = message.image ?? image;
+  });
+  if (image === undefined) throw new BaseError("SYSCALL", "pull: the daemon sent no image");
+  if (flags.quiet === true) return cli.print(image.digest);
+  const name = familiarName(image.reference);
+  cli.print(`Digest: ${image.digest}`);
+  cli.print(
+    image.upToDate
+      ? `Status: Image is up to date for ${name}`
+      : `Status: Downloaded newer image for ${name}`,
+  );
+  cli.print(image.reference);
+}

@@ -1,0 +1,259 @@
+/**
+ * Sending blobs and manifests.
+ *
+ * @see OCI distribution-spec, "Push"
+ */
+
+import { createReadStream } from "node:fs";
+import { Readable } from "node:stream";
+import type { Descriptor } from "../content/descriptor.js";
+import { UnavailableError } from "../system/errors.js";
+import type { Connection, HostAnswer } from "./connection.js";
+import { TransientError } from "./failures.js";
+import type { Repository } from "./repository.js";
+import { withRetries } from "./retry.js";
+
+/** What an upload needs. */
+export interface Upload {
+  readonly repository: Repository;
+  readonly descriptor: Descriptor;
+  /** The blob's file. */
+  readonly file: string;
+  /** Repositories of the same registry that may have the blob. */
+  readonly sources: readonly string[];
+  readonly signal?: AbortSignal | undefined;
+  report(current: number): void;
+}
+
+/** How a blob came to be in the repository. */
+export type UploadOutcome = "exists" | "mounted" | "sent";
+
+/** Smaller blobs go in one request, larger ones in one that can be resumed. */
+const MONOLITHIC_BYTES = 1024 * 1024;
+
+/**
+ * Makes sure that the repository has a blob: by looking, by mounting it from another repository, or
+ * by sending it. A broken upload goes on where the registry says that it stopped.
+ *
+ * @throws PermissionDeniedError, UnavailableError, ResourceExhaustedError, CancelledError
+ */
+export async function uploadBlob(upload: Upload): Promise<UploadOutcome> {
+  const { repository, descriptor, signal } = upload;
+  const { domain, path } = repository.name;
+  const what = `push blob ${descriptor.digest} to ${domain}/${path}`;
+  const connection = repository.connections("push").at(-1)!;
+  if (await hasBlob(upload, connection, what)) return "exists";
+  return await withRetries(repository.retry, signal, async () => {
+    const started = await startUpload(upload, connection, what);
+    if (started.status === 201) return "mounted";
+    await sendBlob(upload, connection, locationOf(started, what), what);
+    return "sent";
+  });
+}
+
+async function hasBlob(upload: Upload, connection: Connection, what: string): Promise<boolean> {
+  const { repository, descriptor, signal } = upload;
+  return await withRetries(repository.retry, signal, async () => {
+    const answer = await connection.send({
+      method: "HEAD",
+      path: `/${repository.name.path}/blobs/${descriptor.digest}`,
+      scopes: repository.scopes("pull,push"),
+      signal,
+      what,
+      accept: [200, 404],
+    });
+    await answer.body.dump();
+    return answer.status === 200;
+  });
+}
+
+/** Starts an upload; each known source is tried for a mount first. */
+async function startUpload(
+  upload: Upload,
+  connection: Connection,
+  what: string,
+): Promise<HostAnswer> {
+  const { repository, descriptor, sources, signal } = upload;
+  const path = `/${repository.name.path}/blobs/uploads/`;
+  const scopes = repository.scopes("pull,push");
+  const request = { method: "POST", signal, what, accept: [201, 202] } as const;
+  for (const source of sources) {
+    const query = new URLSearchParams({ mount: descriptor.digest, from: source });
+    try {
+      const answer = await connection.send({
+        ...request,
+        path: `${path}?${query}`,
+        // Without the right to read the source, the token server leaves its scope away.
+        scopes: [...scopes, `repository:${source}:pull`],
+      });
+      await answer.body.dump();
+      // 202: not mounted, but an upload was started, which serves as well.
+      return answer;
+    } catch (error) {
+      if (signal?.aborted === true || error instanceof TransientError) throw error;
+      // Some registries refuse a mount that they cannot do; then it is sent.
+    }
+  }
+  const answer = await connection.send({ ...request, path, scopes });
+  await answer.body.dump();
+  return answer;
+}
+
+async function sendBlob(
+  upload: Upload,
+  connection: Connection,
+  location: URL,
+  what: string,
+): Promise<void> {
+  const { size } = upload.descriptor;
+  if (size <= MONOLITHIC_BYTES) return await finish(upload, connection, location, 0, what);
+  const state = { target: location, offset: 0 };
+  let isInterrupted = false;
+  await withRetries(upload.repository.retry, upload.signal, async (progressed) => {
+    if (isInterrupted) {
+      const before = state.offset;
+      Object.assign(state, await uploadState(upload, connection, state.target, what));
+      if (state.offset > before) progressed();
+    }
+    if (state.offset === size) return;
+    isInterrupted = true;
+    const answer = await connection.send({
+      method: "PATCH",
+      path: state.target.href,
+      headers: {
+        "content-type": "application/octet-stream",
+        "content-length": String(size - state.offset),
+        "content-range": `${state.offset}-${size - 1}`,
+      },
+      body: readFrom(upload, state.offset),
+      scopes: upload.repository.scopes("pull,push"),
+      signal: upload.signal,
+      what,
+      accept: [201, 202, 204],
+    });
+    await answer.body.dump();
+    state.target = locationOf(answer, what);
+    state.offset = size;
+  });
+  await finish(upload, connection, state.target, size, what);
+}
+
+/** Ends an upload with what is left of the blob. */
+async function finish(
+  upload: Upload,
+  connection: Connection,
+  location: URL,
+  offset: number,
+  what: string,
+): Promise<void> {
+  const { descriptor, repository, signal } = upload;
+  const target = new URL(location);
+  target.searchParams.set("digest", descriptor.digest);
+  const rest = descriptor.size - offset;
+  const answer = await connection.send({
+    method: "PUT",
+    path: target.href,
+    headers: { "content-type": "application/octet-stream", "content-length": String(rest) },
+    ...(rest === 0 ? {} : { body: readFrom(upload, offset) }),
+    scopes: repository.scopes("pull,push"),
+    signal,
+    what,
+    accept: [201, 204],
+  });
+  await answer.body.dump();
+  upload.report(descriptor.size);
+}
+
+/** Where an upload is and how many bytes the registry has of it. */
+async function uploadState(
+  upload: Upload,
+  connection: Connection,
+  target: URL,
+  what: string,
+): Promise<{ offset: number; target: URL }> {
+  const answer = await connection.send({
+    method: "GET",
+    path: target.href,
+    scopes: upload.repository.scopes("pull,push"),
+    signal: upload.signal,
+    what,
+    accept: [204],
+  });
+  await answer.body.dump();
+  // An empty upload says "0-0" too. Taken for none: a registry that really has one byte refuses.
+  const last = Number(/^(?:bytes=)?0-(\d+)$/.exec(String(answer.headers.range ?? ""))?.[1] ?? 0);
+  return { offset: last === 0 ? 0 : last + 1, target: locationOf(answer, what) };
+}
+
+function locationOf(answer: HostAnswer, what: string): URL {
+  const { location } = answer.headers;
+  if (typeof location === "string" && URL.canParse(location, answer.url)) {
+    return new URL(location, answer.url);
+  }
+  throw new UnavailableError(`${what}: the registry does not say where to send the blob`);
+}
+
+function readFrom(upload: Upload, start: number): Readable {
+  async function* chunks(): AsyncGenerator<Buffer> {
+    const stream = createReadStream(upload.file, { start, highWaterMark: 256 * 1024 });
+    let sent = start;
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      yield chunk;
+      sent += chunk.length;
+      upload.report(sent);
+    }
+  }
+  return Readable.from(chunks(), { objectMode: false });
+}
+
+/**
+ * Sends a manifest or index under a tag or its own digest.
+ *
+ * @throws PermissionDeniedError, UnavailableError, CancelledError
+ */
+export async function uploadManifest(
+  repository: Repository,
+  reference: string,
+  manifest: { readonly mediaType: string; readonly bytes: Buffer },
+  signal?: AbortSignal,
+): Promise<void> {
+  const { domain, path } = repository.name;
+  const what = `push manifest ${reference} to ${domain}/${path}`;
+  const connection = repository.connections("push").at(-1)!;
+  await withRetries(repository.retry, signal, async () => {
+    const answer = await connection.send({
+      method: "PUT",
+      path: `/${path}/manifests/${reference}`,
+      headers: { "content-type": manifest.mediaType },
+      body: manifest.bytes,
+      scopes: repository.scopes("pull,push"),
+      signal,
+      what,
+      accept: [200, 201, 202],
+    });
+    await answer.body.dump();
+  });
+}
+
+/** True when the repository has this manifest. */
+export async function hasManifest(
+  repository: Repository,
+  descriptor: Descriptor,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const { domain, path } = repository.name;
+  const connection = repository.connections("push").at(-1)!;
+  return await withRetries(repository.retry, signal, async () => {
+    const answer = await connection.send({
+      method: "HEAD",
+      path: `/${path}/manifests/${descriptor.digest}`,
+      headers: { accept: descriptor.mediaType },
+      scopes: repository.scopes("pull,push"),
+      signal,
+      what: `look for manifest ${descriptor.digest} in ${domain}/${path}`,
+      accept: [200, 404],
+    });
+    await answer.body.dump();
+    return answer.status === 200;
+  });
+}

@@ -1,0 +1,178 @@
+/** Images from and to real registries, by the command line alone. */
+
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { RegistryProcess } from "../integration/registry/registry-process.js";
+import { attempt, makeImage, PROJECT, run, Sandbox } from "./sandbox.js";
+
+const sandbox = new Sandbox("registry");
+const config = sandbox.makeDirectory("docker-config");
+const hosts = sandbox.makeDirectory("hosts");
+// Nothing of the machine's own configuration, and no way out of it.
+const env = {
+  ...sandbox.env,
+  HOME: sandbox.makeDirectory("home"),
+  XDG_RUNTIME_DIR: sandbox.makeDirectory("runtime"),
+  DOCKER_CONFIG: config,
+  VARVE_HOSTS_DIR: hosts,
+};
+let plain: RegistryProcess;
+let secure: RegistryProcess;
+
+const tryVarve = (...args: string[]) => attempt(join(PROJECT, "bin/varve"), args, { env });
+const varve = (...args: string[]) => run(join(PROJECT, "bin/varve"), args, { env }).trimEnd();
+
+beforeAll(async () => {
+  [plain, secure] = await Promise.all([
+    RegistryProcess.start(),
+    RegistryProcess.start({ tls: true, basic: true }),
+  ]);
+  varve("load", "-i", makeImage("busybox", sandbox.path("busybox.tar")));
+});
+
+afterAll(async () => {
+  sandbox.dispose();
+  await plain?.dispose();
+  await secure?.dispose();
+});
+
+describe("a registry on this machine", () => {
+  it("takes an image and gives it back, ready to mount", () => {
+    const name = `${plain.domain}/team/box:1`;
+    varve("tag", "busybox", name);
+    const pushed = varve("push", name);
+    const digest = /^1: digest: (sha256:[0-9a-f]{64}) size: \d+$/.exec(pushed)?.[1];
+    expect(digest, pushed).toBeDefined();
+    varve("rmi", name, "busybox");
+    expect(varve("images", "-q")).toBe("");
+    const pulled = varve("pull", name).split("\n");
+    expect(pulled).toEqual([
+      `Digest: ${digest}`,
+      `Status: Downloaded newer image for ${name}`,
+      name,
+    ]);
+    expect(varve("inspect", "--format", "{{.Unpacked}}", name)).toBe("true");
+    const target = varve("mount", name, "--name", "pulled");
+    expect(statSync(join(target, "bin/busybox")).size).toBeGreaterThan(100_000);
+    varve("umount", "pulled");
+    varve("rm", "pulled");
+    expect(varve("pull", name)).toMatch(/Status: Image is up to date/);
+    expect(varve("pull", "-q", name)).toBe(digest);
+  });
+
+  it("is read by skopeo as we wrote it, and we read what skopeo wrote", () => {
+    const copy = `${plain.domain}/skopeo/copy:1`;
+    run("skopeo", [
+      ...["copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false"],
+      ...[`docker://${plain.domain}/team/box:1`, `docker://${copy}`, "--format", "v2s2"],
+    ]);
+    expect(varve("pull", "-q", copy)).toMatch(/^sha256:/);
+    expect(varve("inspect", "--format", "{{json .Descriptor}}", copy)).toMatch(/docker/);
+  });
+
+  it("mounts blobs that another of its repositories has, and is not sent them again", () => {
+    const name = `${plain.domain}/other/box:1`;
+    varve("tag", `${plain.domain}/team/box:1`, name);
+    const before = plain.requests().length;
+    varve("push", "-q", name);
+    const since = plain.requests().slice(before);
+    expect(since.filter((one) => /^POST .*mount=sha256/.test(one)).length).toBeGreaterThan(0);
+    expect(since.filter((one) => /^(PATCH|PUT) .*blobs/.test(one))).toEqual([]);
+  });
+
+  it("is asked for an image that is mounted and not here, unless that is forbidden", () => {
+    const name = `${plain.domain}/other/box:1`;
+    varve("rmi", name);
+    const refused = tryVarve("mount", "--pull", "never", name, "--name", "never");
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toMatch(/not found/);
+    varve("mount", name, "--name", "missing");
+    varve("rm", "-f", "missing");
+    const before = plain.requests().length;
+    varve("mount", name, "--name", "missing");
+    expect(plain.requests().length).toBe(before);
+    varve("rm", "-f", "missing");
+    varve("mount", "--pull", "always", name, "--name", "always");
+    varve("rm", "-f", "always");
+  });
+
+  it("needs no network for a digest that is here", async () => {
+    const digest = varve("pull", "-q", `${plain.domain}/team/box:1`);
+    const before = plain.requests().length;
+    varve("pull", `${plain.domain}/team/box@${digest}`);
+    expect(plain.requests().length).toBe(before);
+  });
+
+  it("says what it does not have", () => {
+    const { status, stderr } = tryVarve("pull", `${plain.domain}/team/box:none`);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/team\/box:none.*404/);
+  });
+});
+
+describe("a registry with a certificate and a password", () => {
+  const name = () => `${secure.domain}/team/box:1`;
+
+  it("is not trusted before its CA is", () => {
+    const { status, stderr } = tryVarve("pull", name());
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/certificate is not trusted.*--tls-verify=false/);
+    const unchecked = tryVarve("pull", "--tls-verify=false", name());
+    expect(unchecked.stderr).toMatch(/401.*varve login/);
+  });
+
+  it("refuses a wrong password at login, and nothing is kept", () => {
+    const directory = join(hosts, secure.domain);
+    mkdirSync(directory);
+    writeFileSync(join(directory, "ca.crt"), readFileSync(secure.certificate!));
+    const wrong = tryVarve("login", "-u", "user", "-p", "wrong", secure.domain);
+    expect(wrong.status).toBe(1);
+    expect(wrong.stderr).toMatch(/401/);
+    expect(readdirSync(config)).toEqual([]);
+  });
+
+  it("is used with what login keeps, until logout", () => {
+    writeFileSync(join(config, "config.json"), '{"psFormat":"kept"}');
+    const login = attempt(
+      join(PROJECT, "bin/varve"),
+      ["login", "-u", "user", "--password-stdin", secure.domain],
+      { env, input: "secret\n" },
+    );
+    expect(login.stdout).toBe("Login Succeeded\n");
+    const file = join(config, "config.json");
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual({
+      psFormat: "kept",
+      auths: { [secure.domain]: { auth: Buffer.from("user:secret").toString("base64") } },
+    });
+    varve("tag", `${plain.domain}/team/box:1`, name());
+    varve("push", name());
+    varve("rmi", name());
+    varve("pull", name());
+    expect(varve("logout", secure.domain)).toMatch(/Removed the credentials/);
+    expect(varve("logout", secure.domain)).toMatch(/Not logged in/);
+    expect(tryVarve("pull", name()).stderr).toMatch(/401/);
+  });
+
+  it("takes credentials from the command line before those in files", () => {
+    expect(varve("pull", "-q", "--creds", "user:secret", name())).toMatch(/^sha256:/);
+    expect(tryVarve("pull", "--creds", "user:wrong", name()).status).toBe(1);
+  });
+
+  it("is reached through a mirror that hosts.toml names, which is told whom it stands for", () => {
+    const directory = join(hosts, "registry.invalid");
+    mkdirSync(directory);
+    writeFileSync(
+      join(directory, "hosts.toml"),
+      `server = "https://registry.invalid"\n[host."http://${plain.domain}"]\n` +
+        'capabilities = ["pull", "resolve"]\n',
+    );
+    const before = plain.requests().length;
+    varve("pull", "registry.invalid/team/box:1");
+    const asked = plain.requests().slice(before);
+    expect(asked.some((one) => one.includes("/v2/team/box/manifests/1?ns=registry.invalid"))).toBe(
+      true,
+    );
+  });
+});
