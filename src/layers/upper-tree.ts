@@ -222,6 +222,11 @@ export class UpperTree {
     return hidesName(scan.stats[at + STAT_MODE]!, scan.stats[at + STAT_RDEV]!, marks, dir.marks);
   }
 
+  /** True for a device 0:0 that a user made, which hides nothing (see overlay/visible-device.ts). */
+  isVisibleDevice(dir: UpperDirectory, position: number): boolean {
+    return overlayMarks(dir.scan.xattrs[position], this.#names).origin === 0;
+  }
+
   /** The facts of an upper entry that is no directory and no whiteout. */
   fileFacts(dir: UpperDirectory, position: number): ObjectFacts {
     const { scan } = dir;

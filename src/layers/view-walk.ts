@@ -186,7 +186,7 @@ export class ViewWalk {
       if (directory !== undefined) {
         yield* this.#visitDirectory(directory.facts, path, below, directory, directory.continued);
       } else if (tree.isWhiteout(frame.upper!, position)) {
-        if (below !== 0) yield* this.#emit({ kind: "D", path });
+        yield* this.#visitWhiteout(frame.upper!, position, path, below);
       } else {
         const group = this.#links.groupOfUpper(frame.upper!, position);
         const facts = group?.facts ?? tree.fileFacts(frame.upper!, position);
@@ -208,6 +208,20 @@ export class ViewWalk {
     } else {
       const group = this.#links.groupOfLower(lower);
       yield* this.#visitFile(group?.facts ?? tree.lowerFacts(lower), group, path, false, below);
+    }
+  }
+
+  *#visitWhiteout(
+    upper: UpperDirectory,
+    position: number,
+    path: ByteString,
+    below: number,
+  ): Generator<ViewChange, void, undefined> {
+    if (this.#tree.isVisibleDevice(upper, position)) {
+      const facts = this.#tree.fileFacts(upper, position);
+      yield* this.#emit({ kind: below === 0 ? "A" : "C", path, facts });
+    } else if (below !== 0) {
+      yield* this.#emit({ kind: "D", path });
     }
   }
 

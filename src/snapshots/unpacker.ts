@@ -182,6 +182,7 @@ export class Unpacker {
         mediaType: descriptor.mediaType,
         expectedDiffId: diffId,
         targetDir: draft.fsDir,
+        subject: `layer ${descriptor.digest}`,
         privileged: this.#privileged,
       },
       (bytes) => crew.report({ ...progressOf(step, "unpacking"), current: bytes }),
@@ -194,6 +195,7 @@ export class Unpacker {
       parent: step.parent,
       diffId,
       impliedDirectories: applied.impliedDirectories,
+      lowerLinks: applied.lowerLinks,
     });
   }
 }
