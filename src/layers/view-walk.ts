@@ -97,13 +97,16 @@ export class ViewWalk {
   *changes(): Generator<ViewChange, void, undefined> {
     const { root } = this.#tree;
     const isOpaque = this.#isOpaque(root.continued, root.below);
-    const change: ViewChange = { kind: "C", path: root.path, facts: root.facts, isOpaque };
+    const kind = root.below === 0 ? "A" : "C";
+    const change: ViewChange = { kind, path: root.path, facts: root.facts, isOpaque };
     // Any change in the root directory moves its mtime; that alone is not worth an entry, but it
     // comes along, as other directories do, when something in the root has changed.
-    const before = this.#tree.lowerFacts(root.below);
+    const before = root.below === 0 ? undefined : this.#tree.lowerFacts(root.below);
     const isTouched =
-      isOpaque || !hasEqualMetadata(root.facts, { ...before, ...mtimeOf(root.facts) });
-    const isLater = !isTouched && !hasEqualMetadata(root.facts, before);
+      before === undefined ||
+      isOpaque ||
+      !hasEqualMetadata(root.facts, { ...before, ...mtimeOf(root.facts) });
+    const isLater = !isTouched && before !== undefined && !hasEqualMetadata(root.facts, before);
     const pending = isLater ? change : undefined;
     this.#push(root.path, root, root.continued, this.#belowOf(root), pending);
     if (isTouched) yield change;

@@ -52,6 +52,8 @@ export interface PackTask extends UpperTask {
   readonly compression: "gzip" | "zstd" | "none";
   readonly level: number | undefined;
   readonly sourceDateEpoch: number | undefined;
+  /** All that the view shows, not only what changed. */
+  readonly isWhole: boolean;
   /** An existing empty directory that gets the layer's own tree. */
   readonly treeDir: string | undefined;
 }

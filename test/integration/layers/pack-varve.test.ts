@@ -91,6 +91,7 @@ function removeQuietly(path: string): void {
 }
 
 /** Does `work` in a view of BASE, packs it, and compares the new chain with what the view showed. */
+// Packs it once more whole, as one layer over nothing, which must show the same.
 async function roundTrip(
   id: string,
   work: (target: string) => Promise<unknown>,
@@ -122,7 +123,13 @@ async function roundTrip(
   const rebuilt = build(`${id}/tree`, treeDir, `${id}/base`, implied);
   const got = withoutRoot(describeIndex(rebuilt, [base, treeDir], OPTIONS));
   for (const name of omitted) removeQuietly(join(copy, name));
-  expect(got).toEqual(withoutRoot(describeDisk(copy, OPTIONS)));
+  const want = withoutRoot(describeDisk(copy, OPTIONS));
+  expect(got).toEqual(want);
+  const wholeDir = bench.directory(`${id}/whole`);
+  const whole = { ...view, outputPath, compression: "none", isWhole: true } as const;
+  await packLayer({ ...whole, treeDir: wholeDir });
+  const alone = build(`${id}/whole`, wholeDir);
+  expect(withoutRoot(describeIndex(alone, [wholeDir], OPTIONS))).toEqual(want);
   return packed;
 }
 
