@@ -37,6 +37,10 @@ export interface DaemonConfig {
   readonly fuseWorkers: number;
   /** Worker threads that unpack layers, hence layers unpacked side by side. */
   readonly unpackWorkers: number;
+  /** A layer that unpacks to more GiB is refused; undefined: the default (see layers/limits.ts). */
+  readonly maxLayerGib: number | undefined;
+  /** So is one that unpacks to more than this many times its size, once that is beyond 1 GiB. */
+  readonly maxLayerRatio: number | undefined;
 }
 
 /** Command-line flags, as given; undefined ones were not. */
@@ -51,6 +55,8 @@ export interface ConfigFlags {
   readonly restoreViews?: boolean | undefined;
   readonly fuseWorkers?: number | undefined;
   readonly unpackWorkers?: number | undefined;
+  readonly maxLayerGib?: number | undefined;
+  readonly maxLayerRatio?: number | undefined;
 }
 
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
@@ -59,6 +65,9 @@ const MAX_WORKERS = 64;
 
 const text = v.pipe(v.string(), v.nonEmpty("must not be empty"));
 const workers = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORKERS));
+// An exbibyte: numbers stay exact, and nothing is as large.
+const MAX_LIMIT = 2 ** 30;
+const limit = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_LIMIT));
 const SETTINGS = {
   root: text,
   state: text,
@@ -68,6 +77,8 @@ const SETTINGS = {
   restoreViews: v.boolean("must be true or false"),
   fuseWorkers: workers,
   unpackWorkers: workers,
+  maxLayerGib: limit,
+  maxLayerRatio: limit,
 } as const;
 
 type Key = keyof typeof SETTINGS;
@@ -130,7 +141,7 @@ function fromEnvironment(environment: Environment): Values {
 /** The typed value of a variable's text; what does not parse is left for the schema to refuse. */
 function fromText(key: Key, value: string): unknown {
   const schema = SETTINGS[key];
-  if (schema === workers) return /^[0-9]+$/.test(value) ? Number(value) : value;
+  if (schema === workers || schema === limit) return /^[0-9]+$/.test(value) ? Number(value) : value;
   if (key === "keepMounts" || key === "restoreViews") {
     if (/^(1|true|yes|on)$/i.test(value)) return true;
     if (/^(0|false|no|off)$/i.test(value)) return false;
@@ -224,5 +235,7 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     fuseWorkers: given.fuseWorkers ?? Math.max(1, Math.floor(cpus / 2)),
     // Beyond four the disk is the limit.
     unpackWorkers: given.unpackWorkers ?? Math.min(cpus, 4),
+    maxLayerGib: given.maxLayerGib,
+    maxLayerRatio: given.maxLayerRatio,
   };
 }

@@ -131,6 +131,8 @@ function parseFlags(args: readonly string[]): ConfigFlags {
         "restore-views": flag,
         "fuse-workers": text,
         "unpack-workers": text,
+        "max-layer-gib": text,
+        "max-layer-ratio": text,
       },
     });
     const count = (given: string | undefined) => (given === undefined ? undefined : Number(given));
@@ -144,6 +146,8 @@ function parseFlags(args: readonly string[]): ConfigFlags {
       restoreViews: values["restore-views"],
       fuseWorkers: count(values["fuse-workers"]),
       unpackWorkers: count(values["unpack-workers"]),
+      maxLayerGib: count(values["max-layer-gib"]),
+      maxLayerRatio: count(values["max-layer-ratio"]),
     };
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message, { cause: error });

@@ -116,12 +116,12 @@ function requireModest(
 ): void {
   if (tarBytes > limits.tarBytes) {
     throw new ResourceExhaustedError(
-      `${subject}: more than ${limits.tarBytes} bytes uncompressed, the limit for one layer`,
+      `${subject}: more than ${limits.tarBytes} bytes uncompressed, the limit for one layer (max_layer_gib)`,
     );
   }
   if (tarBytes > limits.ratioFreeBytes && tarBytes > blobBytes * limits.ratio) {
     throw new ResourceExhaustedError(
-      `${subject}: decompresses to more than ${limits.ratio} times its ${blobBytes} bytes`,
+      `${subject}: decompresses to more than ${limits.ratio} times its ${blobBytes} bytes (max_layer_ratio)`,
     );
   }
 }

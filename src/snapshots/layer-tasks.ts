@@ -6,6 +6,7 @@
 import type { Digest } from "../content/digest.js";
 import type { AppliedLayer } from "../layers/apply.js";
 import type { LowerLink } from "../layers/hard-links.js";
+import type { LayerLimits } from "../layers/limits.js";
 import type { PackedLayer } from "../layers/pack.js";
 import type { ByteString } from "../system/bytes.js";
 import type { DiskUsage } from "./disk-usage.js";
@@ -20,6 +21,7 @@ export interface ApplyTask {
   readonly targetDir: string;
   /** The layer's name in errors. */
   readonly subject: string;
+  readonly limits: Partial<LayerLimits>;
   readonly privileged: boolean;
 }
 

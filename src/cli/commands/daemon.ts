@@ -16,6 +16,8 @@ interface DaemonFlags {
   readonly restoreViews?: boolean;
   readonly fuseWorkers?: number;
   readonly unpackWorkers?: number;
+  readonly maxLayerGib?: number;
+  readonly maxLayerRatio?: number;
 }
 
 /** What dist/daemon/main.js exports; found by its path, since no bundle may hold it. */
@@ -38,6 +40,12 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .option("--no-restore-views", "Do not mount again what was mounted when the last one ended")
     .option("--fuse-workers <count>", "Threads that serve mounts", countOf)
     .option("--unpack-workers <count>", "Layers unpacked side by side", countOf)
+    .option("--max-layer-gib <count>", "Refuse layers that unpack to more (default: 1024)", countOf)
+    .option(
+      "--max-layer-ratio <count>",
+      "… or to so many times their size (default: 1000)",
+      countOf,
+    )
     .examples(
       [
         ["varve daemon", "Run in the foreground with logs on standard error; Ctrl-C ends it"],
@@ -73,7 +81,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
-  const { logLevel, keepMounts, fuseWorkers, unpackWorkers } = flags;
+  const { logLevel, keepMounts, fuseWorkers, unpackWorkers, maxLayerGib, maxLayerRatio } = flags;
   const code = await daemon.runDaemon({
     root,
     state,
@@ -85,6 +93,8 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     restoreViews: flags.restoreViews === false ? false : undefined,
     fuseWorkers,
     unpackWorkers,
+    maxLayerGib,
+    maxLayerRatio,
   });
   process.exit(code);
 }

@@ -21,6 +21,7 @@ import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Digest, digestOf, hexOf } from "../../../src/content/digest.js";
 import { openIndex } from "../../../src/layers/index-reader.js";
+import type { LayerLimits } from "../../../src/layers/limits.js";
 import { type Database, openDatabase } from "../../../src/metadata/database.js";
 import { LayerTasks } from "../../../src/snapshots/layer-tasks.js";
 import { silentLog } from "../../../src/snapshots/log.js";
@@ -379,6 +380,20 @@ describe("refused whole, by name of layer, entry and rule, with the store as bef
     });
     expect(readdirSync(path.join(root, "snapshots"))).toEqual([]);
   });
+});
+
+it("decompression bombs are stopped by the configured limits", async () => {
+  const tar = archive(file("zeros", Buffer.alloc(4 << 20)));
+  const bomb = layerOf(tar);
+  const bounded = (limits: Partial<LayerLimits>) =>
+    new Unpacker({ snapshots, blobs: archives, tasks, privileged: true, limits }).unpack([bomb]);
+  for (const limits of [{ tarBytes: 1 << 20 }, { ratio: 100, ratioFreeBytes: 1 << 20 }]) {
+    await expect(bounded(limits)).rejects.toMatchObject({
+      code: "RESOURCE_EXHAUSTED",
+      message: expect.stringContaining(bomb.descriptor.digest),
+    });
+    expect(readdirSync(path.join(root, "snapshots"))).toEqual([]);
+  }
 });
 
 describe("a media type that lies", () => {

@@ -146,7 +146,7 @@ describe("limits", () => {
     const limits = { ratio: 100, ratioFreeBytes: 1 << 20 };
     await expect(apply(bomb, { limits })).rejects.toMatchObject({
       code: "RESOURCE_EXHAUSTED",
-      message: `layer test: decompresses to more than 100 times its ${bomb.length} bytes`,
+      message: `layer test: decompresses to more than 100 times its ${bomb.length} bytes (max_layer_ratio)`,
     });
   });
 
