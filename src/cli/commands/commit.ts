@@ -37,7 +37,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
         .choices(["gzip", "zstd", "none"])
         .default("gzip"),
     )
-    .option("--compression-level <level>", "Small and fast (1) to thorough (9; zstd: 22)", levelOf)
+    .option("--compression-level <level>", "Small and fast (1) to thorough (9; zstd: 19)", levelOf)
     .option("--squash", "One layer over the image, however often it changed (always so)")
     .option("--squash-all", "One layer in all: the image's layers and the changes together")
     .addOption(
@@ -71,7 +71,7 @@ function secondsOf(text: string): bigint {
 }
 
 function levelOf(text: string): number {
-  if (!/^\d{1,2}$/.test(text) || Number(text) > 22) throw new InvalidArgumentError("want 0 to 22");
+  if (!/^\d{1,2}$/.test(text) || Number(text) > 19) throw new InvalidArgumentError("want 0 to 19");
   return Number(text);
 }
 
