@@ -44,6 +44,15 @@ int64_t CopyFileRange(int32_t fromFd, int64_t fromOffset, int32_t toFd, int64_t 
 
 int64_t Ficlone(int32_t toFd, int32_t fromFd) { return Result(::ioctl(toFd, FICLONE, fromFd)); }
 
+napi_value Pipe(napi_env env) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return MakeNumber(env, -errno);
+  napi_value result = nullptr;
+  napi_create_array_with_length(env, 2, &result);
+  for (uint32_t i = 0; i < 2; i++) napi_set_element(env, result, i, MakeNumber(env, ends[i]));
+  return result;
+}
+
 napi_value Fstatfs(napi_env env, int32_t fd) {
   struct statfs fs;
   if (::fstatfs(fd, &fs) != 0) return MakeNumber(env, -errno);
@@ -83,6 +92,7 @@ constexpr Method kMethods[] = {
     {"fstatfs", Bind<Fstatfs>},
     {"umask", Bind<Umask>},
     {"flock", Bind<Flock>},
+    {"pipe", Bind<Pipe>},
     {"setPipeSize", Bind<SetPipeSize>},
 };
 

@@ -42,6 +42,10 @@ export interface DaemonConfig {
   readonly containerdSocket: string | undefined;
   /** What containers of containerd get: fuse (a view of ours) or overlay (the kernel's overlayfs). */
   readonly containerdMounts: MountForm;
+  /** A layer that unpacks to more GiB is refused; undefined: the default (see layers/limits.ts). */
+  readonly maxLayerGib: number | undefined;
+  /** So is one that unpacks to more than this many times its size, once that is beyond 1 GiB. */
+  readonly maxLayerRatio: number | undefined;
 }
 
 /** Command-line flags, as given; undefined ones were not. */
@@ -58,6 +62,8 @@ export interface ConfigFlags {
   readonly unpackWorkers?: number | undefined;
   readonly containerdSocket?: string | undefined;
   readonly containerdMounts?: string | undefined;
+  readonly maxLayerGib?: number | undefined;
+  readonly maxLayerRatio?: number | undefined;
 }
 
 const MOUNT_FORMS: readonly MountForm[] = ["fuse", "overlay"];
@@ -67,6 +73,9 @@ const MAX_WORKERS = 64;
 
 const text = v.pipe(v.string(), v.nonEmpty("must not be empty"));
 const workers = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WORKERS));
+// An exbibyte: numbers stay exact, and nothing is as large.
+const MAX_LIMIT = 2 ** 30;
+const limit = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_LIMIT));
 const SETTINGS = {
   root: text,
   state: text,
@@ -78,6 +87,8 @@ const SETTINGS = {
   unpackWorkers: workers,
   containerdSocket: text,
   containerdMounts: v.picklist(MOUNT_FORMS, `must be one of ${MOUNT_FORMS.join(", ")}`),
+  maxLayerGib: limit,
+  maxLayerRatio: limit,
 } as const;
 
 type Key = keyof typeof SETTINGS;
@@ -140,7 +151,7 @@ function fromEnvironment(environment: Environment): Values {
 /** The typed value of a variable's text; what does not parse is left for the schema to refuse. */
 function fromText(key: Key, value: string): unknown {
   const schema = SETTINGS[key];
-  if (schema === workers) return /^[0-9]+$/.test(value) ? Number(value) : value;
+  if (schema === workers || schema === limit) return /^[0-9]+$/.test(value) ? Number(value) : value;
   if (key === "keepMounts" || key === "restoreViews") {
     if (/^(1|true|yes|on)$/i.test(value)) return true;
     if (/^(0|false|no|off)$/i.test(value)) return false;
@@ -237,5 +248,7 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     containerdSocket:
       given.containerdSocket === undefined ? undefined : path.resolve(given.containerdSocket),
     containerdMounts: given.containerdMounts ?? "fuse",
+    maxLayerGib: given.maxLayerGib,
+    maxLayerRatio: given.maxLayerRatio,
   };
 }

@@ -5,6 +5,7 @@ import path from "node:path";
 import { ContentStore } from "../content/content-store.js";
 import { GarbageCollector } from "../images/garbage-collector.js";
 import { ImageStore } from "../images/image-store.js";
+import type { LayerLimits } from "../layers/limits.js";
 import { type Database, openDatabase } from "../metadata/database.js";
 import { Registries } from "../registry/registries.js";
 import type { Core, Machine } from "../services/core.js";
@@ -147,6 +148,13 @@ async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Prom
   }
 }
 
+function layerLimits({ maxLayerGib, maxLayerRatio }: DaemonConfig): Partial<LayerLimits> {
+  return {
+    ...(maxLayerGib === undefined ? {} : { tarBytes: maxLayerGib * 1024 ** 3 }),
+    ...(maxLayerRatio === undefined ? {} : { ratio: maxLayerRatio }),
+  };
+}
+
 async function openStores(
   config: DaemonConfig,
   log: Log,
@@ -163,7 +171,8 @@ async function openStores(
   for (const digest of recovery.missing) log.warn(`blob ${digest} was lost; load its image again`);
   const snapshots = new SnapshotStore({ root, database, tasks, privileged, log });
   await snapshots.open();
-  const unpacker = new Unpacker({ snapshots, blobs: content, tasks, privileged });
+  const limits = layerLimits(config);
+  const unpacker = new Unpacker({ snapshots, blobs: content, tasks, privileged, limits });
   const garbage = new GarbageCollector({
     database,
     content,

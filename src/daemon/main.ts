@@ -136,6 +136,8 @@ function parseFlags(args: readonly string[]): ConfigFlags {
         "unpack-workers": text,
         "containerd-socket": text,
         "containerd-mounts": text,
+        "max-layer-gib": text,
+        "max-layer-ratio": text,
       },
     });
     const count = (given: string | undefined) => (given === undefined ? undefined : Number(given));
@@ -151,6 +153,8 @@ function parseFlags(args: readonly string[]): ConfigFlags {
       unpackWorkers: count(values["unpack-workers"]),
       containerdSocket: values["containerd-socket"],
       containerdMounts: values["containerd-mounts"],
+      maxLayerGib: count(values["max-layer-gib"]),
+      maxLayerRatio: count(values["max-layer-ratio"]),
     };
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message, { cause: error });

@@ -43,6 +43,14 @@ export type CommitOptions = {
   readonly message?: string;
   /** Default: `commitTime` of the base alone. */
   readonly created?: Date;
+  /** The layer holds everything: the base's layers and history are not taken over. */
+  readonly isSquashed?: boolean;
+  /** Leave the history out, the base's too. */
+  readonly omitHistory?: boolean;
+  /** Default: the base's. */
+  readonly format?: "oci" | "docker";
+  /** For the manifest, over the base's. */
+  readonly annotations?: Readonly<Record<string, string>>;
   /** Default: "varve commit" with its changes; no name of a view, which would differ each time. */
   readonly createdBy?: string;
 };
@@ -61,8 +69,8 @@ export type CommittedImageFiles = {
   readonly chainId?: Digest;
 };
 
-/** Fields that docker wrote about the container that a base came from. */
-const STALE_FIELDS = ["container", "container_config", "id", "parent", "parent_id"];
+/** What docker wrote about the container that a base came from; and history, which is made anew. */
+const STALE_FIELDS = ["container", "container_config", "id", "parent", "parent_id", "history"];
 
 /**
  * Chooses `created` without a clock, so that a repeated commit is the same image: the time that was
@@ -89,18 +97,19 @@ function validDate(seconds: number): Date {
 }
 
 /**
- * Makes config and manifest. Unknown fields of the base's stay; the flavour (OCI or docker) is the
- * base's too, except that a zstd layer needs OCI, as docker's has no type for it.
+ * Makes config and manifest. Unknown fields of the base's stay; the flavour (OCI or docker), where
+ * none is asked for, is the base's too, except that a zstd layer needs OCI, as docker's has no type
+ * for it.
  *
- * @throws InvalidArgumentError a malformed change
+ * @throws InvalidArgumentError a malformed change; what docker's format cannot hold
  */
 export function buildCommit(options: CommitOptions): CommittedImageFiles {
-  const { base, layer } = options;
-  const configJson = newConfig(options);
+  const { layer } = options;
+  const base = options.isSquashed === true ? withoutLayers(options.base) : options.base;
+  const configJson = newConfig({ ...options, base });
   const configBytes = Buffer.from(JSON.stringify(configJson));
-  const compression = layer && layerCompression(layer.descriptor.mediaType);
-  const isDocker = base.manifest.mediaType === DOCKER_MANIFEST && compression !== "zstd";
-  const mediaType = isDocker ? DOCKER_MANIFEST : OCI_MANIFEST;
+  const mediaType = manifestTypeFor(options, base);
+  const isDocker = mediaType === DOCKER_MANIFEST;
   const configDescriptor: Descriptor = {
     mediaType: isDocker ? DOCKER_CONFIG : OCI_CONFIG,
     digest: digestOf(configBytes),
@@ -112,8 +121,17 @@ export function buildCommit(options: CommitOptions): CommittedImageFiles {
     layers.push(inFlavour({ mediaType: layer.descriptor.mediaType, digest, size }, mediaType));
   }
   // A manifest that says it is about another one (`subject`) said so of the base alone.
-  const { subject: _, ...rest } = base.manifest.json;
-  const manifest = { ...rest, schemaVersion: 2, mediaType, config: configDescriptor, layers };
+  const { subject: _, annotations: old, artifactType, ...rest } = base.manifest.json;
+  const annotations = { ...(old as JsonObject | undefined), ...options.annotations };
+  const manifest = {
+    ...rest,
+    schemaVersion: 2,
+    mediaType,
+    ...(isDocker || artifactType === undefined ? {} : { artifactType }),
+    config: configDescriptor,
+    layers,
+    ...(isDocker || Object.keys(annotations).length === 0 ? {} : { annotations }),
+  };
   const manifestBytes = Buffer.from(JSON.stringify(manifest));
   const diffIds = layer === undefined ? base.diffIds : [...base.diffIds, layer.diffId];
   const chainId = chainIdOf(diffIds);
@@ -127,6 +145,27 @@ export function buildCommit(options: CommitOptions): CommittedImageFiles {
     diffIds,
     ...(chainId === undefined ? {} : { chainId }),
   };
+}
+
+/** The base's settings for an image whose one layer holds everything. */
+function withoutLayers(base: ResolvedImage): ResolvedImage {
+  const json = { ...base.config.json, history: [] };
+  return { ...base, layers: [], diffIds: [], config: { ...base.config, history: [], json } };
+}
+
+function manifestTypeFor(options: CommitOptions, base: ResolvedImage): string {
+  const types = [...base.layers, ...(options.layer ? [options.layer.descriptor] : [])];
+  const hasZstd = types.some(({ mediaType }) => layerCompression(mediaType) === "zstd");
+  const hasAnnotations = Object.keys(options.annotations ?? {}).length > 0;
+  if (options.format === undefined) {
+    const isDocker = base.manifest.mediaType === DOCKER_MANIFEST && !hasZstd;
+    if (!isDocker || !hasAnnotations) return isDocker ? DOCKER_MANIFEST : OCI_MANIFEST;
+  } else if (options.format === "oci") {
+    return OCI_MANIFEST;
+  }
+  const obstacle = hasZstd ? "zstd layers" : hasAnnotations ? "annotations" : undefined;
+  if (obstacle === undefined) return DOCKER_MANIFEST;
+  throw new InvalidArgumentError(`commit: docker's format has no ${obstacle}; choose oci`);
 }
 
 function inFlavour(layer: Descriptor, manifestType: string): Descriptor {
@@ -164,7 +203,7 @@ function newConfig(options: CommitOptions): JsonObject {
       type: "layers",
       diff_ids: layer === undefined ? base.diffIds : [...base.diffIds, layer.diffId],
     },
-    history: [...completeHistory(base), entry],
+    ...(options.omitHistory === true ? {} : { history: [...completeHistory(base), entry] }),
   };
 }
 

@@ -10,6 +10,7 @@ import type { ByteString } from "../system/bytes.js";
 import { CorruptDataError, ResourceExhaustedError } from "../system/errors.js";
 import { openDecompressed } from "./compression.js";
 import { AUFS_LINKS, cleanEntryPath, entryMeaning } from "./entry-path.js";
+import type { LowerLink } from "./hard-links.js";
 import { LayerTreeWriter } from "./layer-tree-writer.js";
 import { DEFAULT_LIMITS, type LayerLimits } from "./limits.js";
 import type { TarEntry } from "./tar-entry.js";
@@ -28,8 +29,6 @@ export interface ApplyOptions {
   readonly privileged: boolean;
   /** The layer's name in errors; by default its expected diff ID or the blob's path. */
   readonly subject?: string | undefined;
-  /** The host path of a file in the layers below, for hard links that lead there. */
-  readonly lowerFile?: ((path: ByteString) => string | undefined) | undefined;
   readonly limits?: Partial<LayerLimits> | undefined;
   /** Called now and then with the number of blob bytes consumed so far. */
   readonly onProgress?: ((compressedBytes: number) => void) | undefined;
@@ -45,6 +44,8 @@ export interface AppliedLayer {
   readonly entries: number;
   /** Directories that only entries below them named, parents first; "" is the root itself. */
   readonly impliedDirectories: ByteString[];
+  /** Hard links to files of the layers below; buildIndex joins them. */
+  readonly lowerLinks: LowerLink[];
   /** What could not be applied and was left out, for a person. */
   readonly warnings: string[];
 }
@@ -65,7 +66,7 @@ export async function applyLayer(options: ApplyOptions): Promise<AppliedLayer> {
     directory: options.targetDir,
     privileged: options.privileged,
     subject,
-    ...(options.lowerFile === undefined ? undefined : { lowerFile: options.lowerFile }),
+    mayLinkBelow: true,
   });
   try {
     const reader = new TarReader(new LayerSink(writer, subject), { subject, limits });
@@ -73,8 +74,9 @@ export async function applyLayer(options: ApplyOptions): Promise<AppliedLayer> {
     reader.end();
     requireDiffId(diffId, options.expectedDiffId, subject);
     writer.discard(AUFS_LINKS);
-    const { impliedDirectories, warnings } = writer.finish();
-    return { diffId, tarBytes, entries: reader.entries, impliedDirectories, warnings };
+    const { impliedDirectories, lowerLinks, warnings } = writer.finish();
+    const { entries } = reader;
+    return { diffId, tarBytes, entries, impliedDirectories, lowerLinks, warnings };
   } finally {
     writer.abort();
   }
@@ -114,12 +116,12 @@ function requireModest(
 ): void {
   if (tarBytes > limits.tarBytes) {
     throw new ResourceExhaustedError(
-      `${subject}: more than ${limits.tarBytes} bytes uncompressed, the limit for one layer`,
+      `${subject}: more than ${limits.tarBytes} bytes uncompressed, the limit for one layer (max_layer_gib)`,
     );
   }
   if (tarBytes > limits.ratioFreeBytes && tarBytes > blobBytes * limits.ratio) {
     throw new ResourceExhaustedError(
-      `${subject}: decompresses to more than ${limits.ratio} times its ${blobBytes} bytes`,
+      `${subject}: decompresses to more than ${limits.ratio} times its ${blobBytes} bytes (max_layer_ratio)`,
     );
   }
 }

@@ -16,10 +16,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { delimiter, join } from "node:path";
-import { pipeline, type Readable } from "node:stream";
+import { pipeline } from "node:stream";
+import { setImmediate } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
 import { sys } from "../system/addon.js";
 import { SEEK_CUR } from "../system/constants.js";
+import { EINTR, must } from "../system/errno.js";
 import {
   BaseError,
   CancelledError,
@@ -34,6 +36,8 @@ export type Compression = "none" | "gzip" | "zstd";
 /** node:zlib's default of 16 KiB halves its speed. */
 const ZLIB_CHUNK = 256 * 1024;
 const READ_CHUNK = 1024 * 1024;
+/** The most that a user may ask for by default (/proc/sys/fs/pipe-max-size). */
+const PIPE_BYTES = 1024 * 1024;
 /** Below this, starting a process costs more than it saves. */
 const CHILD_MIN_BYTES = 512 * 1024;
 const STDERR_LIMIT = 4096;
@@ -87,7 +91,7 @@ export interface DecompressOptions {
 }
 
 /**
- * Yields a blob's uncompressed bytes. Each chunk belongs to the consumer. Leaving the loop early
+ * Yields a blob's uncompressed bytes. Each chunk is borrowed until the next is asked for. Leaving the loop early
  * ends the decompressor.
  *
  * @throws CorruptDataError damaged or truncated compressed data
@@ -203,30 +207,54 @@ function gunzipStream(blob: FileHandle): DecompressedStream {
   };
 }
 
-/** Runs a program that decompresses its standard input to its standard output. */
+/**
+ * Runs a program that decompresses its standard input to its standard output. Its output comes
+ * through a large pipe that is read as a file is, blocking: Node's own streams take it in pieces of
+ * 64 KiB, each with a turn of the event loop, and the two processes wait for one another.
+ */
 function childStream(
   blob: FileHandle,
   program: string,
   args: readonly string[],
   options: DecompressOptions,
 ): DecompressedStream {
-  const child = spawn(program, args, { stdio: [blob.fd, "pipe", "pipe"] });
+  const [readEnd, writeEnd] = must<[number, number]>(sys.pipe(), "pipe2", options.subject);
+  // A user may have used up what pipes may take: it works with less.
+  sys.setPipeSize(readEnd, PIPE_BYTES);
+  const child = spawn(program, args, { stdio: [blob.fd, writeEnd, "pipe"] });
+  sys.close(writeEnd);
   const exit = exitOf(child, program, options.subject);
   // Nobody may be waiting for it yet when it fails.
   exit.catch(() => {});
   const kill = () => child.kill("SIGKILL");
   options.signal?.addEventListener("abort", kill, { once: true });
   return {
-    chunks: child.stdout as Readable,
+    chunks: pipeChunks(readEnd, options.subject),
     completed: () => exit,
     // The child shares our descriptor's file offset.
     consumed: () => Math.max(0, sys.lseek(blob.fd, 0, SEEK_CUR)),
     stop: () => {
       options.signal?.removeEventListener("abort", kill);
       if (child.exitCode === null) kill();
-      child.stdout?.destroy();
+      sys.close(readEnd);
     },
   };
+}
+
+async function* pipeChunks(fd: number, subject: string): AsyncGenerator<Buffer> {
+  const buffer = Buffer.allocUnsafe(READ_CHUNK);
+  let sinceTurn = 0;
+  for (;;) {
+    const count = sys.read(fd, buffer, 0, buffer.length);
+    if (count === -EINTR) continue;
+    if (must(count, "read", subject) === 0) return;
+    yield buffer.subarray(0, count);
+    sinceTurn += count;
+    if (sinceTurn < PROGRESS_STEP) continue;
+    sinceTurn = 0;
+    // Lets the thread's messages in: among them is the abort signal.
+    await setImmediate();
+  }
 }
 
 function exitOf(child: ChildProcess, program: string, subject: string): Promise<void> {

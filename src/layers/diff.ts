@@ -5,6 +5,7 @@
  * @see OCI image-spec layer.md, "Change Types" and "Whiteouts"
  */
 
+import { isWhiteout } from "../overlay/format.js";
 import { type ByteString, display, joinBytes } from "../system/bytes.js";
 import {
   S_IFBLK,
@@ -74,6 +75,14 @@ export class LayerDiff {
       if (!this.#canBeNamed(change.path)) continue;
       if (change.facts === undefined) {
         yield { entry: marker(whiteoutPath(change.path)) };
+        continue;
+      }
+      if (isWhiteout(change.facts.mode, change.facts.rdev)) {
+        this.warnings.push(
+          `${display(change.path)}: left out; in a layer, a device 0:0 means a deletion`,
+        );
+        // It has taken the place of what the image has there.
+        if (change.kind === "C") yield { entry: marker(whiteoutPath(change.path)) };
         continue;
       }
       const entry = this.#objectEntry(change, change.facts);

@@ -1,9 +1,12 @@
-/** Hard links of a layer: within its tree, or to a file of a layer below that is copied up for it. */
+/**
+ * Hard links of a layer. A name that this layer lacks may be a file of the layers below, which are
+ * unknown while a layer is unpacked: then an empty file stands for the link, and whoever joins the
+ * layer to its parents replaces it (see lower-links.ts).
+ */
 
 import { sys } from "../system/addon.js";
-import { type ByteString, display, toBytes } from "../system/bytes.js";
-import { O_CLOEXEC, O_NOFOLLOW, SEEK_END } from "../system/constants.js";
-import { EEXIST, must } from "../system/errno.js";
+import { type ByteString, display, joinBytes } from "../system/bytes.js";
+import { EEXIST } from "../system/errno.js";
 import {
   STAT_GID,
   STAT_MODE,
@@ -15,7 +18,6 @@ import type { DirectoryNode, DirectoryTree } from "./directory-tree.js";
 import type { EntryContext } from "./entry-context.js";
 import type { EntryMetadata } from "./entry-metadata.js";
 import { baseName, cleanEntryPath, parentPath } from "./entry-path.js";
-import { copyFileBody } from "./file-body.js";
 import type { TarEntry } from "./tar-entry.js";
 import { S_IFCHR, S_IFDIR, S_IFLNK, type TreePaths } from "./tree-paths.js";
 
@@ -25,11 +27,22 @@ export interface HardLinkHost {
   readonly paths: TreePaths;
   readonly metadata: EntryMetadata;
   readonly context: EntryContext;
-  readonly lowerFile?: ((path: ByteString) => string | undefined) | undefined;
+  /** False: a link to what this layer lacks is refused at once. */
+  readonly mayLeadBelow: boolean;
   /** Makes an empty file, open for writing; the caller closes it. */
   createFile(parent: DirectoryNode, name: ByteString, entry: TarEntry): number;
-  /** Applies a file's metadata once its data is there. */
-  describeFile(fd: number, entry: TarEntry): void;
+}
+
+/** A link to a file of the layers below. */
+export interface LowerLink {
+  /** Where the empty file is that stands for it. */
+  readonly path: ByteString;
+  /** The cleaned path of the file that it names. */
+  readonly target: ByteString;
+  /** Its header, which describes the file. */
+  readonly entry: TarEntry;
+  /** Layer and entry, for errors. */
+  readonly where: string;
 }
 
 const CAPABILITY = "security.capability" as ByteString;
@@ -40,6 +53,7 @@ export class HardLinks {
   readonly #tree: DirectoryTree;
   readonly #paths: TreePaths;
   readonly #context: EntryContext;
+  readonly #below = new Map<ByteString, LowerLink>();
 
   constructor(host: HardLinkHost) {
     this.#host = host;
@@ -48,12 +62,35 @@ export class HardLinks {
     this.#context = host.context;
   }
 
+  /** Links to files below, in the archive's order. */
+  get lowerLinks(): LowerLink[] {
+    return [...this.#below.values()];
+  }
+
+  /** Must be called when `name` in `parent` is about to be removed. */
+  forget(parent: DirectoryNode, name: ByteString): void {
+    if (this.#below.size === 0) return;
+    const path = joinBytes(parent.path, name);
+    for (const known of this.#below.keys()) {
+      if (known === path || known.startsWith(`${path}/`)) this.#below.delete(known);
+    }
+  }
+
   /** Makes `name` in `parent` a link to the file that `entry.linkTarget` names. */
   add(parent: DirectoryNode, name: ByteString, entry: TarEntry): void {
     const target = cleanEntryPath(entry.linkTarget, this.#context.subject);
     const targetName = baseName(target);
-    const targetParent = this.#requireLinkTarget(target, targetName, entry);
+    const targetParent = this.#findTarget(target, targetName);
+    if (targetParent === undefined) {
+      this.#addBelow(parent, name, target, entry);
+      return;
+    }
     if (targetParent === parent && targetName === name) return;
+    const placeholder = this.#below.get(joinBytes(targetParent.path, targetName));
+    if (placeholder !== undefined) {
+      this.#addBelow(parent, name, placeholder.target, entry);
+      return;
+    }
     const link = () =>
       sys.linkat(this.#tree.fd(targetParent), targetName, this.#tree.fd(parent), name, 0);
     let result = link();
@@ -65,38 +102,44 @@ export class HardLinks {
     this.#describeLink(parent, name, entry);
   }
 
-  /** The directory with the link's target, which is brought up from a lower layer if need be. */
-  #requireLinkTarget(target: ByteString, name: ByteString, entry: TarEntry): DirectoryNode {
-    const shown = JSON.stringify(display(target));
+  /** The directory with the link's target; undefined when only the layers below can have it. */
+  #findTarget(target: ByteString, name: ByteString): DirectoryNode | undefined {
     const parent = this.#paths.find(parentPath(target));
     const type = parent === undefined || name === "" ? 0 : this.#paths.typeOf(parent, name);
-    if (type === S_IFDIR) throw this.#context.corrupt(`hard link to the directory ${shown}`);
-    const isThere = type !== 0 && !(type === S_IFCHR && this.#paths.isWhiteout());
-    if (isThere) return parent as DirectoryNode;
-    const lower = type === 0 ? this.#host.lowerFile?.(target) : undefined;
-    if (lower === undefined) {
-      throw this.#context.corrupt(`hard link to ${shown}, which is not in the layer`);
+    if (type === S_IFDIR) {
+      throw this.#context.corrupt(`hard link to the directory ${JSON.stringify(display(target))}`);
     }
-    return this.#copyUp(target, lower, entry);
+    const isWhiteout = type === S_IFCHR && this.#paths.isWhiteout();
+    if (type !== 0 && !isWhiteout) return parent;
+    if (isWhiteout || name === "" || !this.#host.mayLeadBelow || this.#isHidden(target)) {
+      throw this.#missing(target);
+    }
+    return undefined;
   }
 
-  #copyUp(target: ByteString, hostPath: string, entry: TarEntry): DirectoryNode {
-    const parent = this.#paths.walk(parentPath(target), true);
-    const from = must(sys.open(toBytes(hostPath), O_NOFOLLOW | O_CLOEXEC, 0), "open", hostPath);
-    try {
-      const size = must(sys.lseek(from, 0, SEEK_END), "lseek", hostPath);
-      const fd = this.#host.createFile(parent, baseName(target), entry);
-      try {
-        copyFileBody(from, fd, size, this.#context.where());
-        // A link's header repeats its target's, so it describes the copy.
-        this.#host.describeFile(fd, { ...entry, type: "file", size });
-      } finally {
-        sys.close(fd);
-      }
-    } finally {
-      sys.close(from);
+  #missing(target: ByteString): Error {
+    const shown = JSON.stringify(display(target));
+    return this.#context.corrupt(`hard link to ${shown}, which is not in the layer`);
+  }
+
+  /** True when an opaque directory of this layer is above `target`. */
+  #isHidden(target: ByteString): boolean {
+    let path = target;
+    let node: DirectoryNode | undefined;
+    while (node === undefined) {
+      path = parentPath(path);
+      node = this.#paths.find(path);
     }
-    return parent;
+    for (; node !== undefined; node = node.parent) if (node.isOpaque) return true;
+    return false;
+  }
+
+  #addBelow(parent: DirectoryNode, name: ByteString, target: ByteString, entry: TarEntry): void {
+    const path = joinBytes(parent.path, name);
+    if (path === target) throw this.#missing(target);
+    const fd = this.#host.createFile(parent, name, entry);
+    sys.close(fd);
+    this.#below.set(path, { path, target, entry, where: this.#context.where() });
   }
 
   /**

@@ -28,9 +28,12 @@ import {
 } from "../system/constants.js";
 import { ENOENT, must } from "../system/errno.js";
 import { STAT_MODE, STAT_RDEV, STAT_SLOTS } from "../system/native.js";
+import { CoveredLower } from "./covered-lower.js";
 import { readAttributes, writeAttributes } from "./directory-attributes.js";
+import type { LowerLink } from "./hard-links.js";
 import type { FlatIndex } from "./index-reader.js";
 import type { DiskTree } from "./layer-scan.js";
+import { refuseLowerLinks, settleLowerLinks } from "./lower-links.js";
 
 /** As the kernel's limit on links in one path. */
 const MAX_LINKS = 40;
@@ -43,6 +46,10 @@ export interface SettleOptions {
   readonly hasParent: boolean;
   readonly disk: DiskTree;
   readonly implied: readonly ByteString[];
+  /** Hard links to files of the layers below, joined once directories are where they belong. */
+  readonly lowerLinks: readonly LowerLink[];
+  /** The lower layers' trees, parallel to `lower.layers`. Needed for `lowerLinks` only. */
+  readonly layerDirs: readonly string[];
   readonly names: OverlayAttributes;
   readonly privileged: boolean;
 }
@@ -51,11 +58,15 @@ export interface SettleOptions {
  * Moves and adorns the implied directories of a layer on disk as the file comment says. Idempotent.
  *
  * @returns the paths that are implied afterwards, "" for the root
+ * @throws CorruptDataError a hard link to what is not in the layers below either
  * @throws SyscallError the tree cannot be changed
  */
 export function settleImpliedDirectories(options: SettleOptions): ReadonlySet<ByteString> {
   const paths = [...new Set(options.implied.map(cleanPath))].sort();
-  if (!options.hasParent) return new Set(paths);
+  if (!options.hasParent) {
+    refuseLowerLinks(options.lowerLinks);
+    return new Set(paths);
+  }
   return new Settlement(options).run(paths);
 }
 
@@ -107,8 +118,11 @@ class Settlement {
   #queue: ByteString[] = [];
   readonly #stats = new Float64Array(STAT_SLOTS);
 
+  readonly #covered: CoveredLower;
+
   constructor(options: SettleOptions) {
     this.#options = options;
+    this.#covered = new CoveredLower(options.lower, options.disk, options.names);
   }
 
   run(paths: readonly ByteString[]): ReadonlySet<ByteString> {
@@ -118,6 +132,11 @@ class Settlement {
       if (!this.#implied.has(path)) continue;
       if (!this.#isDirectoryOnDisk(path)) this.#implied.delete(path);
       else this.#followLink(path);
+    }
+    const { lowerLinks } = this.#options;
+    if (lowerLinks.length > 0) {
+      const createParents = (path: ByteString) => this.#createParents(path);
+      settleLowerLinks({ ...this.#options, covered: this.#covered, createParents });
     }
     for (const path of this.#implied) this.#adorn(path);
     return this.#implied;
@@ -153,42 +172,17 @@ class Settlement {
     const { lower } = this.#options;
     const inode = lower.resolve(path);
     if (inode === 0 || (lower.mode(inode) & S_IFMT) !== S_IFLNK) return undefined;
-    if (this.#isOpaque(path)) return undefined;
+    if (this.#covered.isOpaque(path)) return undefined;
     const target = resolveDirectory(lower, path);
     if (target === undefined || target === path || `${target}/`.startsWith(`${path}/`))
       return undefined;
-    return this.#lowerDirectory(target) === 0 ? undefined : target;
-  }
-
-  /** The lower directory that shows at `path` through what the layer has on disk, or 0. */
-  #lowerDirectory(path: ByteString): number {
-    const { lower, disk } = this.#options;
-    let prefix = NOTHING;
-    for (const name of path === "" ? [] : path.split("/")) {
-      if (this.#isOpaque(prefix)) return 0;
-      prefix = joinBytes(prefix, name as ByteString);
-      const fd = disk.tryOpen(prefix, O_RDONLY | O_DIRECTORY);
-      if (fd >= 0) sys.close(fd);
-      else if (fd === -ENOENT) break;
-      else return 0;
-    }
-    if (this.#isOpaque(path)) return 0;
-    const inode = lower.resolve(path);
-    return inode !== 0 && lower.isDirectory(inode) ? inode : 0;
-  }
-
-  #isOpaque(path: ByteString): boolean {
-    const fd = this.#options.disk.tryOpen(path, O_RDONLY | O_DIRECTORY);
-    if (fd < 0) return false;
-    const value = sys.getxattrat(fd, NOTHING, this.#options.names.opaque);
-    sys.close(fd);
-    return typeof value !== "number" && value.toString("latin1") === "y";
+    return this.#covered.directory(target) === 0 ? undefined : target;
   }
 
   #createParents(path: ByteString): void {
     const { disk } = this.#options;
     let prefix = NOTHING;
-    for (const name of path.split("/") as ByteString[]) {
+    for (const name of path === "" ? [] : (path.split("/") as ByteString[])) {
       const parent = disk.open(prefix, O_RDONLY | O_DIRECTORY);
       prefix = joinBytes(prefix, name);
       const made = sys.mkdirat(parent, name, 0o755);
@@ -275,7 +269,7 @@ class Settlement {
     const attributes = this.#implied.has(source)
       ? undefined
       : readAttributes(this.#options.disk, source);
-    const isOpaque = this.#isOpaque(source);
+    const isOpaque = this.#covered.isOpaque(source);
     this.#mergeEntries(source, target);
     this.#removeDirectory(source);
     this.#implied.delete(source);
@@ -306,7 +300,7 @@ class Settlement {
   /** Gives an implied directory on disk the attributes of the lower directory that it continues. */
   #adorn(path: ByteString): void {
     const { lower, disk, privileged } = this.#options;
-    const inode = this.#lowerDirectory(path);
+    const inode = this.#covered.directory(path);
     if (inode === 0 || !this.#isDirectoryOnDisk(path)) return;
     const { arrays } = lower;
     const attributes = {

@@ -30,6 +30,7 @@ import {
   STAT_SLOTS,
   STAT_UID,
 } from "../system/native.js";
+import type { LowerLink } from "./hard-links.js";
 import { settleImpliedDirectories } from "./implied-directories.js";
 import { emptyIndex, type FlatIndex, openIndex } from "./index-reader.js";
 import { IndexTables } from "./index-tables.js";
@@ -56,6 +57,10 @@ export interface BuildIndexOptions {
    * root: they keep the lower directory's attributes, and do not replace a symlink to a directory.
    */
   readonly impliedDirectories: readonly ByteString[];
+  /** Hard links of the layer to files of the layers below (from applyLayer). */
+  readonly lowerLinks?: readonly LowerLink[];
+  /** The trees of the parent chain's layers, base first; needed with `lowerLinks`. */
+  readonly layerDirs?: readonly string[];
   /** Where the index goes; its directory exists. */
   readonly outputPath: string;
   /** True: attributes are trusted.overlay.*; false: user.overlay.*. */
@@ -64,10 +69,10 @@ export interface BuildIndexOptions {
 
 /**
  * Builds the index of a chain and writes it durably: to `outputPath`.tmp, fsync, rename. The layer's
- * implied directories on disk are settled first (see settleImpliedDirectories), which is idempotent.
+ * implied directories and hard links on disk are settled first (see settleImpliedDirectories).
  *
  * @throws NotFoundError the parent's index is missing
- * @throws CorruptDataError the parent's index is damaged, or the layer's marks lead nowhere
+ * @throws CorruptDataError the parent's index is damaged, or marks or hard links of the layer lead nowhere
  * @throws SyscallError the tree cannot be read or the file not be written
  */
 export function buildIndex(options: BuildIndexOptions): void {
@@ -81,6 +86,8 @@ export function buildIndex(options: BuildIndexOptions): void {
       hasParent: options.parentIndexPath !== undefined,
       disk,
       implied: options.impliedDirectories,
+      lowerLinks: options.lowerLinks ?? [],
+      layerDirs: options.layerDirs ?? [],
       names,
       privileged: options.privileged,
     });

@@ -22,7 +22,7 @@ export interface LayerCompressorOptions {
   /** The blob's file; made, or emptied. */
   readonly outputPath: string;
   readonly compression: Compression;
-  /** gzip 1 to 9 (6), zstd 1 to 19 (3). */
+  /** gzip 1 to 9 (5), zstd 1 to 19 (3). */
   readonly level?: number | undefined;
 }
 
@@ -136,8 +136,8 @@ const LEVELS: Readonly<Record<Compression, readonly [number, number]>> = {
   gzip: [1, 9],
   zstd: [1, 19],
 };
-/** The levels that gzip and zstd themselves default to. */
-const DEFAULT_LEVEL: Readonly<Record<Compression, number>> = { none: 0, gzip: 6, zstd: 3 };
+/** zstd's own; for gzip a little less than its own 6: a fifth less work for half a percent in size. */
+const DEFAULT_LEVEL: Readonly<Record<Compression, number>> = { none: 0, gzip: 5, zstd: 3 };
 
 function makeEncoder(
   compression: Compression,

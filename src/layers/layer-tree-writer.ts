@@ -7,6 +7,7 @@
  * - the last entry of a name wins; a directory over a directory keeps what is in it;
  * - a parent that is a symlink of this layer is followed inside the tree, as in a chroot;
  * - parents that no entry named are made with 0755, root, time 0, and reported;
+ * - a directory that replaces another object of this layer starts empty, whatever lies below;
  * - a whiteout hides lower layers only: what this layer itself creates under the name stays, and a
  *   directory of that name becomes opaque, whichever came first.
  *
@@ -23,7 +24,7 @@ import { EntryContext } from "./entry-context.js";
 import { EntryMetadata } from "./entry-metadata.js";
 import { baseName, cleanEntryPath } from "./entry-path.js";
 import { BodyCursor, copyFileBody } from "./file-body.js";
-import { HardLinks } from "./hard-links.js";
+import { HardLinks, type LowerLink } from "./hard-links.js";
 import { type TarEntry, TYPE_MODE } from "./tar-entry.js";
 import { S_IFCHR, TreePaths } from "./tree-paths.js";
 
@@ -39,8 +40,11 @@ export interface LayerTreeWriterOptions {
   readonly privileged: boolean;
   /** The layer's name in errors. */
   readonly subject?: string;
-  /** The host path of a file in the layers below, for hard links that lead there; it is copied up. */
-  readonly lowerFile?: (path: ByteString) => string | undefined;
+  /**
+   * Whether hard links may name files of the layers below: an empty file then stands for each, and
+   * `lowerLinks` lists them. By default such links are refused.
+   */
+  readonly mayLinkBelow?: boolean;
 }
 
 /** What a finished tree holds. */
@@ -49,6 +53,8 @@ export interface WrittenTree {
   readonly entries: number;
   /** Directories that only entries below them named, parents first; "" is the root itself. */
   readonly impliedDirectories: ByteString[];
+  /** Hard links that are still to be joined to files of the layers below. */
+  readonly lowerLinks: LowerLink[];
   /** What had to be left out, for a person. */
   readonly warnings: string[];
 }
@@ -73,15 +79,16 @@ export class LayerTreeWriter {
     this.#context = new EntryContext(options.subject ?? `layer tree ${options.directory}`);
     this.#tree = new DirectoryTree(toBytes(options.directory));
     this.#metadata = new EntryMetadata(options.privileged, (message) => this.#warn(message));
-    this.#paths = new TreePaths(this.#tree, this.#context);
+    this.#paths = new TreePaths(this.#tree, this.#context, (parent, name) =>
+      this.#links.forget(parent, name),
+    );
     this.#links = new HardLinks({
       tree: this.#tree,
       paths: this.#paths,
       metadata: this.#metadata,
       context: this.#context,
-      lowerFile: options.lowerFile,
+      mayLeadBelow: options.mayLinkBelow === true,
       createFile: (parent, name, entry) => this.#createFile(parent, name, entry),
-      describeFile: (fd, entry) => this.#describeFile(fd, entry),
     });
     this.#isolateRoot();
   }
@@ -212,6 +219,7 @@ export class LayerTreeWriter {
     return {
       entries: this.#entries,
       impliedDirectories: implied.reverse(),
+      lowerLinks: this.#links.lowerLinks,
       warnings: this.#warnings,
     };
   }
@@ -242,6 +250,11 @@ export class LayerTreeWriter {
       } else {
         this.#paths.clear(parent, name);
         node = this.#tree.make(parent, name);
+        // What it replaces had taken the place of any lower directory, whose entries are gone.
+        if (typeof node !== "number") {
+          node.isOpaque = true;
+          node.isFresh = true;
+        }
       }
     }
     const directory = must(node, "mkdirat", this.#context.where()) as DirectoryNode;

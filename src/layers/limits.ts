@@ -37,5 +37,5 @@ export const DEFAULT_LIMITS: LayerLimits = {
   entries: 10_000_000,
   tarBytes: 1024 ** 4,
   ratio: 1000,
-  ratioFreeBytes: 16 * 1024 ** 3,
+  ratioFreeBytes: 1024 ** 3,
 };

@@ -33,9 +33,17 @@ export class TreePaths {
   #parentPath: ByteString | undefined;
   #parent: DirectoryNode | undefined;
 
-  constructor(tree: DirectoryTree, context: EntryContext) {
+  readonly #onClear: (parent: DirectoryNode, name: ByteString) => void;
+
+  /** @param onClear told before an object of this layer is removed for another */
+  constructor(
+    tree: DirectoryTree,
+    context: EntryContext,
+    onClear: (parent: DirectoryNode, name: ByteString) => void,
+  ) {
     this.#tree = tree;
     this.#context = context;
+    this.#onClear = onClear;
   }
 
   /** The directory that holds `path`, made with its parents if need be. */
@@ -135,6 +143,7 @@ export class TreePaths {
 
   /** Removes whatever has the name, so that an entry can take it. */
   clear(parent: DirectoryNode, name: ByteString): void {
+    this.#onClear(parent, name);
     const directory = parent.children.get(name);
     if (directory === undefined) {
       this.#context.check(sys.unlinkat(this.#tree.fd(parent), name, 0), "unlinkat");

@@ -4,7 +4,7 @@
  *
  * Vocabulary. An upper directory *continues* a lower directory whose entries show through it, or
  * none (new, opaque). The lower directory *below* it is the one at the same path of the parent image,
- * which is what a layer on top of that image adds to. The two differ where a directory was moved or
+ * which is what a layer on top of that image adds to (none for a layer that replaces the image). The two differ where a directory was moved or
  * made anew; a layer must then say everything that is in it.
  */
 
@@ -45,6 +45,8 @@ export interface DiffOptions {
   readonly layerDirs: readonly string[];
   /** True: the overlay's attributes are trusted.overlay.*; false: user.overlay.*. */
   readonly privileged: boolean;
+  /** Take all that the view shows as new, as though there were no image below. Default false. */
+  readonly isWhole?: boolean | undefined;
 }
 
 /** Where the data of a regular file is. */
@@ -109,7 +111,7 @@ export class UpperTree {
     this.disk = new DiskTree(options.upperDir);
     try {
       this.#copiedScan = this.#scanCopied(options.workDir);
-      this.root = this.#readRoot();
+      this.root = this.#readRoot(options.isWhole === true);
       this.#readBelow(this.root);
     } catch (error) {
       this.disk.close();
@@ -138,7 +140,7 @@ export class UpperTree {
     }
   }
 
-  #readRoot(): UpperDirectory {
+  #readRoot(isWhole: boolean): UpperDirectory {
     const path = "" as ByteString;
     const { stats, xattrs } = this.disk.scanRoot();
     const marks = overlayMarks(xattrs, this.#names);
@@ -147,8 +149,8 @@ export class UpperTree {
       scan: this.disk.scan(path),
       marks,
       continued: marks.isOpaque ? 0 : ROOT_INODE,
-      below: ROOT_INODE,
-      isReset: marks.isOpaque,
+      below: isWhole ? 0 : ROOT_INODE,
+      isReset: isWhole || marks.isOpaque,
       children: new Map(),
       facts: factsOf(stats, 0, "" as ByteString, userXattrs(xattrs)),
     };
@@ -220,6 +222,11 @@ export class UpperTree {
     const at = position * STAT_SLOTS;
     const marks = overlayMarks(scan.xattrs[position], this.#names);
     return hidesName(scan.stats[at + STAT_MODE]!, scan.stats[at + STAT_RDEV]!, marks, dir.marks);
+  }
+
+  /** True for a device 0:0 that a user made, which hides nothing (see overlay/visible-device.ts). */
+  isVisibleDevice(dir: UpperDirectory, position: number): boolean {
+    return overlayMarks(dir.scan.xattrs[position], this.#names).origin === 0;
   }
 
   /** The facts of an upper entry that is no directory and no whiteout. */

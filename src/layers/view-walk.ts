@@ -97,13 +97,16 @@ export class ViewWalk {
   *changes(): Generator<ViewChange, void, undefined> {
     const { root } = this.#tree;
     const isOpaque = this.#isOpaque(root.continued, root.below);
-    const change: ViewChange = { kind: "C", path: root.path, facts: root.facts, isOpaque };
+    const kind = root.below === 0 ? "A" : "C";
+    const change: ViewChange = { kind, path: root.path, facts: root.facts, isOpaque };
     // Any change in the root directory moves its mtime; that alone is not worth an entry, but it
     // comes along, as other directories do, when something in the root has changed.
-    const before = this.#tree.lowerFacts(root.below);
+    const before = root.below === 0 ? undefined : this.#tree.lowerFacts(root.below);
     const isTouched =
-      isOpaque || !hasEqualMetadata(root.facts, { ...before, ...mtimeOf(root.facts) });
-    const isLater = !isTouched && !hasEqualMetadata(root.facts, before);
+      before === undefined ||
+      isOpaque ||
+      !hasEqualMetadata(root.facts, { ...before, ...mtimeOf(root.facts) });
+    const isLater = !isTouched && before !== undefined && !hasEqualMetadata(root.facts, before);
     const pending = isLater ? change : undefined;
     this.#push(root.path, root, root.continued, this.#belowOf(root), pending);
     if (isTouched) yield change;
@@ -186,7 +189,7 @@ export class ViewWalk {
       if (directory !== undefined) {
         yield* this.#visitDirectory(directory.facts, path, below, directory, directory.continued);
       } else if (tree.isWhiteout(frame.upper!, position)) {
-        if (below !== 0) yield* this.#emit({ kind: "D", path });
+        yield* this.#visitWhiteout(frame.upper!, position, path, below);
       } else {
         const group = this.#links.groupOfUpper(frame.upper!, position);
         const facts = group?.facts ?? tree.fileFacts(frame.upper!, position);
@@ -208,6 +211,20 @@ export class ViewWalk {
     } else {
       const group = this.#links.groupOfLower(lower);
       yield* this.#visitFile(group?.facts ?? tree.lowerFacts(lower), group, path, false, below);
+    }
+  }
+
+  *#visitWhiteout(
+    upper: UpperDirectory,
+    position: number,
+    path: ByteString,
+    below: number,
+  ): Generator<ViewChange, void, undefined> {
+    if (this.#tree.isVisibleDevice(upper, position)) {
+      const facts = this.#tree.fileFacts(upper, position);
+      yield* this.#emit({ kind: below === 0 ? "A" : "C", path, facts });
+    } else if (below !== 0) {
+      yield* this.#emit({ kind: "D", path });
     }
   }
 

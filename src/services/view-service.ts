@@ -86,10 +86,10 @@ async function* commit(
   request: CommitViewRequest,
   { signal }: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof CommitViewResponseSchema>> {
-  const { name, reference, author, message, changes, compression, compressionLevel } = request;
   const { sourceDateEpoch } = request;
   const options = {
-    ...{ name, reference, author, message, changes, compression, compressionLevel, signal },
+    ...request,
+    signal,
     sourceDateEpoch: sourceDateEpoch === undefined ? undefined : Number(sourceDateEpoch),
   };
   const work = withProgress((onProgress) => commitView(core, { ...options, onProgress }));

@@ -5,6 +5,8 @@
 
 import type { Digest } from "../content/digest.js";
 import type { AppliedLayer } from "../layers/apply.js";
+import type { LowerLink } from "../layers/hard-links.js";
+import type { LayerLimits } from "../layers/limits.js";
 import type { PackedLayer } from "../layers/pack.js";
 import type { ByteString } from "../system/bytes.js";
 import type { DiskUsage } from "./disk-usage.js";
@@ -17,6 +19,9 @@ export interface ApplyTask {
   readonly mediaType: string;
   readonly expectedDiffId: Digest;
   readonly targetDir: string;
+  /** The layer's name in errors. */
+  readonly subject: string;
+  readonly limits: Partial<LayerLimits>;
   readonly privileged: boolean;
 }
 
@@ -26,6 +31,9 @@ export interface IndexTask {
   readonly chainId: string;
   readonly fsDir: string;
   readonly impliedDirectories: readonly ByteString[];
+  readonly lowerLinks: readonly LowerLink[];
+  /** The parent chain's trees, base first. */
+  readonly layerDirs: readonly string[];
   readonly outputPath: string;
   readonly privileged: boolean;
 }
@@ -46,6 +54,8 @@ export interface PackTask extends UpperTask {
   readonly compression: "gzip" | "zstd" | "none";
   readonly level: number | undefined;
   readonly sourceDateEpoch: number | undefined;
+  /** All that the view shows, not only what changed. */
+  readonly isWhole: boolean;
   /** An existing empty directory that gets the layer's own tree. */
   readonly treeDir: string | undefined;
 }

@@ -47,6 +47,7 @@ function pack(task: PackTask, call: WorkerCall): Promise<PackedLayer> {
     ...diffOptions(task),
     outputPath: task.outputPath,
     compression: task.compression,
+    isWhole: task.isWhole,
     ...(level === undefined ? {} : { level }),
     ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
     ...(treeDir === undefined ? {} : { treeDir }),

@@ -12,6 +12,7 @@ import { existsSync, renameSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { type Digest, hexOf } from "../content/digest.js";
+import type { LowerLink } from "../layers/hard-links.js";
 import type { Database } from "../metadata/database.js";
 import type { SnapshotRow } from "../metadata/snapshot-table.js";
 import type { ByteString } from "../system/bytes.js";
@@ -38,6 +39,8 @@ export interface DraftLayer {
   readonly diffId: Digest;
   /** Directories of `fsDir` that the layer does not name. */
   readonly impliedDirectories: readonly ByteString[];
+  /** Hard links to files of the parent chain; none by default. */
+  readonly lowerLinks?: readonly LowerLink[];
 }
 
 /** The snapshots of one root directory. */
@@ -134,6 +137,7 @@ export class SnapshotStore {
    * draft is removed. Only one call per chain ID at a time.
    *
    * @throws NotFoundError the parent is not there
+   * @throws CorruptDataError a hard link of the layer leads nowhere
    */
   async commitDraft(draft: Draft, layer: DraftLayer): Promise<SnapshotRow> {
     if (layer.parent !== undefined) this.get(layer.parent);
@@ -146,6 +150,8 @@ export class SnapshotStore {
       chainId: layer.chainId,
       fsDir: draft.fsDir,
       impliedDirectories: layer.impliedDirectories,
+      lowerLinks: layer.lowerLinks ?? [],
+      layerDirs: this.layerDirs(layer.parent),
       outputPath: path.join(draft.directory, "index"),
       privileged: this.#privileged,
     });

@@ -7,6 +7,7 @@
 
 import type { Descriptor } from "../content/descriptor.js";
 import { chainIdsOf, type Digest } from "../content/digest.js";
+import type { LayerLimits } from "../layers/limits.js";
 import { CancelledError, NotFoundError } from "../system/errors.js";
 import { type FlightCrew, Flights, type Passage } from "./flights.js";
 import type { LayerTasks } from "./layer-tasks.js";
@@ -54,6 +55,7 @@ export class Unpacker {
   readonly #blobs: LayerBlobs;
   readonly #tasks: LayerTasks;
   readonly #privileged: boolean;
+  readonly #limits: Partial<LayerLimits>;
   readonly #flights = new Flights<void, UnpackProgress>();
   /** The chains of the calls under way. */
   readonly #chains = new Set<readonly Digest[]>();
@@ -63,11 +65,14 @@ export class Unpacker {
     blobs: LayerBlobs;
     tasks: LayerTasks;
     privileged: boolean;
+    /** Bounds on each layer, where they differ from the defaults. */
+    limits?: Partial<LayerLimits>;
   }) {
     this.#snapshots = o.snapshots;
     this.#blobs = o.blobs;
     this.#tasks = o.tasks;
     this.#privileged = o.privileged;
+    this.#limits = o.limits ?? {};
   }
 
   /** Chain IDs that calls under way need or make; garbage collection must leave them. */
@@ -81,6 +86,7 @@ export class Unpacker {
    * nothing is left of what this call alone wanted, except whole layers.
    *
    * @throws CorruptDataError a layer is damaged or is not what its diff ID says
+   * @throws ResourceExhaustedError a layer is beyond its limits
    * @throws NotFoundError a layer's blob is missing
    * @throws CancelledError
    */
@@ -185,7 +191,9 @@ export class Unpacker {
         mediaType: descriptor.mediaType,
         expectedDiffId: diffId,
         targetDir: draft.fsDir,
+        subject: `layer ${descriptor.digest}`,
         privileged: this.#privileged,
+        limits: this.#limits,
       },
       (bytes) => crew.report({ ...progressOf(step, "unpacking"), current: bytes }),
       crew.signal,
@@ -197,6 +205,7 @@ export class Unpacker {
       parent: step.parent,
       diffId,
       impliedDirectories: applied.impliedDirectories,
+      lowerLinks: applied.lowerLinks,
     });
   }
 }

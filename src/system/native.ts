@@ -107,6 +107,8 @@ export interface Syscalls {
   lseek(fd: number, offset: number, whence: number): number;
   pread(fd: number, target: Buffer, targetStart: number, length: number, offset: number): number;
   pwrite(fd: number, data: Buffer, start: number, length: number, offset: number): number;
+  /** A pipe, [read end, write end], both blocking and closed on exec; or a negative errno. */
+  pipe(): [number, number] | number;
   /** Reads from a pipe or socket (blocking as the descriptor is). */
   read(fd: number, target: Buffer, targetStart: number, length: number): number;
   copyFileRange(

@@ -101,7 +101,10 @@ export class ProxyChains {
       parentIndexPath: parent && this.#directories.index(parent.id),
       chainId: `containerd/${row.id}`,
       fsDir: this.#directories.fs(row.id),
+      // containerd's differ settled both when it wrote the tree.
       impliedDirectories: [],
+      lowerLinks: [],
+      layerDirs: [],
       outputPath: this.#directories.index(row.id),
       privileged: true,
     });

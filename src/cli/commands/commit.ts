@@ -6,6 +6,7 @@ import { BaseError } from "../../system/errors.js";
 import { collect, type VarveCommand } from "../command.js";
 import type { CliContext } from "../context.js";
 import { createProgress, followProgress } from "../progress.js";
+import { printableText } from "../terminal-text.js";
 import { UsageError } from "../usage-error.js";
 import { viewOperand } from "../view-operand.js";
 
@@ -15,6 +16,11 @@ interface CommitFlags {
   readonly change?: string[];
   readonly compression: string;
   readonly compressionLevel?: number;
+  readonly squashAll?: boolean;
+  readonly omitHistory?: boolean;
+  readonly timestamp?: bigint;
+  readonly format?: string;
+  readonly annotation?: string[];
   readonly quiet?: boolean;
 }
 
@@ -31,7 +37,18 @@ export function define(command: VarveCommand, cli: CliContext): void {
         .choices(["gzip", "zstd", "none"])
         .default("gzip"),
     )
-    .option("--compression-level <level>", "Small and fast (1) to thorough (9; zstd: 22)", levelOf)
+    .option("--compression-level <level>", "Small and fast (1) to thorough (9; zstd: 19)", levelOf)
+    .option("--squash", "One layer over the image, however often it changed (always so)")
+    .option("--squash-all", "One layer in all: the image's layers and the changes together")
+    .addOption(
+      new Option("--format <format>", "Manifest format (default: the image's)").choices([
+        "oci",
+        "docker",
+      ]),
+    )
+    .option("--annotation <key=value>", "Annotate the manifest (oci only)", collect)
+    .option("--omit-history", "Leave the history out of the new image")
+    .option("--timestamp <seconds>", "Date of the image and of newer files, since 1970", secondsOf)
     .option("-q, --quiet", "Show no progress")
     .examples(
       [
@@ -41,15 +58,20 @@ export function define(command: VarveCommand, cli: CliContext): void {
         ["SOURCE_DATE_EPOCH=0 varve commit box mybox:v5", "With the same ID every time"],
       ],
       "Instructions: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, " +
-        "VOLUME, WORKDIR. The view stays as it is. SOURCE_DATE_EPOCH sets the time of creation.",
+        "VOLUME, WORKDIR. The view stays as it is. SOURCE_DATE_EPOCH serves as --timestamp.",
     )
     .action((view: string, name: string | undefined, flags: CommitFlags) =>
       commit(cli, view, name, flags),
     );
 }
 
+function secondsOf(text: string): bigint {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError("want seconds since 1970");
+  return BigInt(text);
+}
+
 function levelOf(text: string): number {
-  if (!/^\d{1,2}$/.test(text) || Number(text) > 22) throw new InvalidArgumentError("want 0 to 22");
+  if (!/^\d{1,2}$/.test(text) || Number(text) > 19) throw new InvalidArgumentError("want 0 to 19");
   return Number(text);
 }
 
@@ -59,7 +81,7 @@ async function commit(
   reference: string | undefined,
   flags: CommitFlags,
 ): Promise<void> {
-  const epoch = sourceDateEpoch(cli.env.SOURCE_DATE_EPOCH);
+  const epoch = flags.timestamp ?? sourceDateEpoch(cli.env.SOURCE_DATE_EPOCH);
   const client = await cli.connect();
   const display = createProgress(cli.stderr, flags.quiet === true, cli.env);
   const request = {
@@ -70,6 +92,10 @@ async function commit(
     changes: flags.change ?? [],
     compression: flags.compression,
     compressionLevel: flags.compressionLevel ?? 0,
+    squashAll: flags.squashAll ?? false,
+    omitHistory: flags.omitHistory ?? false,
+    format: flags.format ?? "",
+    annotations: flags.annotation ?? [],
     ...(epoch === undefined ? {} : { sourceDateEpoch: epoch }),
   };
   let image: CommittedImage | undefined;
@@ -78,6 +104,8 @@ async function commit(
     image = message.image ?? image;
   });
   if (image === undefined) throw new BaseError("SYSCALL", "commit: the daemon sent no image");
+  for (const warning of image.warnings)
+    cli.stderr.write(`varve: warning: ${printableText(warning)}\n`);
   cli.print(image.id);
 }
 

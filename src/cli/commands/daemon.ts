@@ -18,6 +18,8 @@ interface DaemonFlags {
   readonly unpackWorkers?: number;
   readonly containerdSocket?: string;
   readonly containerdMounts?: string;
+  readonly maxLayerGib?: number;
+  readonly maxLayerRatio?: number;
 }
 
 /** What dist/daemon/main.js exports; found by its path, since no bundle may hold it. */
@@ -46,6 +48,12 @@ export function define(command: VarveCommand, cli: CliContext): void {
       new Option("--containerd-mounts <form>", "What its containers get (default: fuse)").choices(
         MOUNT_FORMS,
       ),
+    )
+    .option("--max-layer-gib <count>", "Refuse layers that unpack to more (default: 1024)", countOf)
+    .option(
+      "--max-layer-ratio <count>",
+      "… or to so many times their size (default: 1000)",
+      countOf,
     )
     .examples(
       [
@@ -86,8 +94,8 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
-  const { logLevel, keepMounts, fuseWorkers, unpackWorkers } = flags;
   const { containerdSocket, containerdMounts } = flags;
+  const { logLevel, keepMounts, fuseWorkers, unpackWorkers, maxLayerGib, maxLayerRatio } = flags;
   const code = await daemon.runDaemon({
     root,
     state,
@@ -101,6 +109,8 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     unpackWorkers,
     containerdSocket,
     containerdMounts,
+    maxLayerGib,
+    maxLayerRatio,
   });
   process.exit(code);
 }

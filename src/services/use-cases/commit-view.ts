@@ -8,14 +8,13 @@
 import path from "node:path";
 import type { Descriptor } from "../../content/descriptor.js";
 import { chainIdOf, type Digest } from "../../content/digest.js";
-import { buildCommit, commitTime } from "../../images/commit-config.js";
-import type { ResolvedImage } from "../../images/image-store.js";
+import { buildCommit, type CommitOptions, commitTime } from "../../images/commit-config.js";
 import { normalizeReference } from "../../images/reference.js";
 import type { PackedLayer } from "../../layers/pack.js";
 import type { ViewRow } from "../../metadata/view-table.js";
 import type { UpperTask } from "../../snapshots/layer-tasks.js";
 import type { Draft } from "../../snapshots/snapshot-store.js";
-import { InvalidArgumentError } from "../../system/errors.js";
+import { FailedPreconditionError, InvalidArgumentError } from "../../system/errors.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
 import { withLease } from "./transient-lease.js";
@@ -34,6 +33,13 @@ export interface CommitRequest {
   readonly compressionLevel: number;
   /** Seconds since 1970. */
   readonly sourceDateEpoch: number | undefined;
+  /** One layer with all that the view shows. */
+  readonly squashAll: boolean;
+  readonly omitHistory: boolean;
+  /** "oci" or "docker"; empty: as the base. */
+  readonly format: string;
+  /** KEY=VALUE. */
+  readonly annotations: readonly string[];
   readonly onProgress: (event: ProgressEvent) => void;
   readonly signal: AbortSignal;
 }
@@ -60,7 +66,8 @@ type Compression = "gzip" | "zstd" | "none";
  * tree beside the archive. After a failure nothing of it is left.
  *
  * @throws NotFoundError no such view
- * @throws InvalidArgumentError a bad reference, change instruction or compression
+ * @throws InvalidArgumentError a bad reference, change instruction, compression, format or annotation
+ * @throws FailedPreconditionError `squashAll` of a read-only view
  * @throws CancelledError
  */
 export async function commitView(core: Core, request: CommitRequest): Promise<CommitResult> {
@@ -69,14 +76,58 @@ export async function commitView(core: Core, request: CommitRequest): Promise<Co
   return core.views.withUpper(request.name, async (view, upper) => {
     const base = await core.images.resolveManifest(view.manifestDigest);
     // Bad instructions and times are found before minutes of packing.
-    const { changes, sourceDateEpoch } = request;
-    buildCommit({ base, changes, created: commitTime({ base, sourceDateEpoch }) });
+    const { sourceDateEpoch } = request;
+    const document = { ...documentOptions(request, compression), base };
+    buildCommit({ ...document, created: commitTime({ base, sourceDateEpoch }) });
+    if (request.squashAll && upper === undefined) {
+      throw new FailedPreconditionError(
+        `commit: view ${view.name} is read-only and cannot be squashed; mount its image writable`,
+      );
+    }
     const resources = [{ type: "content", id: view.manifestDigest }] as const;
     return withLease(core.database, resources, async (lease) => {
       const layer = await commitLayer(core, { ...request, compression, view, upper, lease });
-      return commitImage(core, { ...request, reference, base, layer, lease });
+      return commitImage(core, { reference, document, sourceDateEpoch, layer, lease });
     });
   });
+}
+
+/** What the request says of config and manifest. */
+function documentOptions(
+  request: CommitRequest,
+  compression: Compression,
+): Omit<CommitOptions, "base" | "layer"> {
+  const { changes, author, message, omitHistory, squashAll } = request;
+  const format = checkFormat(request.format);
+  if (format === "docker" && compression === "zstd") {
+    throw new InvalidArgumentError("commit: docker's format has no zstd layers; choose oci");
+  }
+  return {
+    changes,
+    omitHistory,
+    isSquashed: squashAll,
+    ...(format === undefined ? {} : { format }),
+    annotations: parseAnnotations(request.annotations),
+    ...(author === "" ? {} : { author }),
+    ...(message === "" ? {} : { message }),
+  };
+}
+
+function checkFormat(text: string): "oci" | "docker" | undefined {
+  if (text === "") return undefined;
+  if (text === "oci" || text === "docker") return text;
+  throw new InvalidArgumentError(
+    `commit: unknown format ${JSON.stringify(text)}; choose oci or docker`,
+  );
+}
+
+function parseAnnotations(items: readonly string[]): Record<string, string> {
+  const pairs = items.map((item): [string, string] => {
+    const equals = item.indexOf("=");
+    if (equals > 0) return [item.slice(0, equals), item.slice(equals + 1)];
+    throw new InvalidArgumentError(`commit: annotation ${JSON.stringify(item)}: want KEY=VALUE`);
+  });
+  return Object.fromEntries(pairs);
 }
 
 function checkCompression(text: string): Compression {
@@ -94,6 +145,7 @@ interface LayerRequest {
   readonly compression: Compression;
   readonly compressionLevel: number;
   readonly sourceDateEpoch: number | undefined;
+  readonly squashAll: boolean;
   readonly onProgress: (event: ProgressEvent) => void;
   readonly signal: AbortSignal;
 }
@@ -130,6 +182,7 @@ function pack(core: Core, o: LayerRequest, upper: UpperTask, draft: Draft): Prom
     compression: o.compression,
     level,
     sourceDateEpoch: o.sourceDateEpoch,
+    isWhole: o.squashAll,
   };
   const onProgress = (bytes: number) => o.onProgress(progress(o.view, "packing", bytes));
   return core.tasks.pack(task, onProgress, o.signal);
@@ -142,7 +195,7 @@ async function keepLayer(
   draft: Draft,
 ): Promise<void> {
   const { digest, diffId, impliedDirectories, mediaType, size } = packed;
-  const parent = o.view.chainId;
+  const parent = o.squashAll ? undefined : o.view.chainId;
   const chainId = chainIdOnto(parent, diffId);
   const labels = { [UNCOMPRESSED_LABEL]: diffId };
   await core.content.adoptFile(archivePath(draft), digest, size, {
@@ -159,13 +212,10 @@ function chainIdOnto(parent: Digest | undefined, diffId: Digest): Digest {
 }
 
 interface ImageRequest {
-  readonly base: ResolvedImage;
+  readonly document: Omit<CommitOptions, "layer">;
   readonly layer: FullLayer | undefined;
   readonly lease: string;
   readonly reference: string;
-  readonly author: string;
-  readonly message: string;
-  readonly changes: readonly string[];
   readonly sourceDateEpoch: number | undefined;
 }
 
@@ -178,15 +228,12 @@ async function commitImage(core: Core, o: ImageRequest): Promise<CommitResult> {
     mediaType: layer.mediaType,
   };
   const files = buildCommit({
-    base: o.base,
-    changes: o.changes,
+    ...o.document,
     ...(layer && layerDescriptor
       ? { layer: { descriptor: layerDescriptor, diffId: layer.diffId } }
       : {}),
-    ...(o.author === "" ? {} : { author: o.author }),
-    ...(o.message === "" ? {} : { message: o.message }),
     created: commitTime({
-      base: o.base,
+      base: o.document.base,
       sourceDateEpoch: o.sourceDateEpoch,
       newestMtimeNs: layer && BigInt(layer.newestMtimeSec) * 1_000_000_000n,
     }),

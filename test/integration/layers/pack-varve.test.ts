@@ -4,15 +4,15 @@
  */
 
 import { execFile } from "node:child_process";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { FuseSession } from "../../../src/fuse/session.js";
 import { buildIndex } from "../../../src/layers/index-builder.js";
 import { type FlatIndex, openIndex } from "../../../src/layers/index-reader.js";
-import { packLayer } from "../../../src/layers/pack.js";
+import { type PackedLayer, packLayer } from "../../../src/layers/pack.js";
 import { OverlayFileSystem } from "../../../src/overlay/overlay-file-system.js";
 import type { ByteString } from "../../../src/system/bytes.js";
 import { describeDisk, describeIndex } from "../../unit/layers/tree-description.js";
@@ -83,8 +83,21 @@ function script(target: string, text: string): Promise<unknown> {
   return run("bash", ["-euc", `cd ${target}; ${text}`]);
 }
 
+/** Removes a file and gives its directory the (whole) second that it had. */
+function removeQuietly(path: string): void {
+  const { atime, mtime } = statSync(dirname(path));
+  rmSync(path);
+  utimesSync(dirname(path), atime, mtime);
+}
+
 /** Does `work` in a view of BASE, packs it, and compares the new chain with what the view showed. */
-async function roundTrip(id: string, work: (target: string) => Promise<unknown>): Promise<void> {
+// Packs it once more whole, as one layer over nothing, which must show the same.
+async function roundTrip(
+  id: string,
+  work: (target: string) => Promise<unknown>,
+  /** Names in the view that no layer can hold. */
+  omitted: readonly string[] = [],
+): Promise<PackedLayer> {
   const base = bench.directory(`${id}/base`);
   shell(base, BASE);
   const index = build(`${id}/base`, base);
@@ -109,7 +122,15 @@ async function roundTrip(id: string, work: (target: string) => Promise<unknown>)
   const implied = packed.empty ? ["" as ByteString] : packed.impliedDirectories;
   const rebuilt = build(`${id}/tree`, treeDir, `${id}/base`, implied);
   const got = withoutRoot(describeIndex(rebuilt, [base, treeDir], OPTIONS));
-  expect(got).toEqual(withoutRoot(describeDisk(copy, OPTIONS)));
+  for (const name of omitted) removeQuietly(join(copy, name));
+  const want = withoutRoot(describeDisk(copy, OPTIONS));
+  expect(got).toEqual(want);
+  const wholeDir = bench.directory(`${id}/whole`);
+  const whole = { ...view, outputPath, compression: "none", isWhole: true } as const;
+  await packLayer({ ...whole, treeDir: wholeDir });
+  const alone = build(`${id}/whole`, wholeDir);
+  expect(withoutRoot(describeIndex(alone, [wholeDir], OPTIONS))).toEqual(want);
+  return packed;
 }
 
 test("hard links, moves and metadata changes come out as the view shows them", async () => {
@@ -118,6 +139,18 @@ test("hard links, moves and metadata changes come out as the view shows them", a
     mv d/e d/f; touch -d @5 a/f1; chown 3:4 b/g1; mkdir -p b/c/x/y; mv b/c/x x; rm -r d/f; mkdir d/f
   `;
   await roundTrip("fixed", (target) => script(target, text));
+});
+
+test("devices 0:0 that users make are left out with a warning, and what they replaced is gone", async () => {
+  const time = "touch -d @7 . a";
+  const packed = await roundTrip(
+    "devices",
+    (target) => script(target, `mknod new c 0 0; rm a/f1; mknod a/f1 c 0 0; ${time}`),
+    ["new", "a/f1"],
+  );
+  expect(packed).toMatchObject({
+    warnings: ["a/f1", "new"].map((name) => expect.stringContaining(`${name}: left out`)),
+  });
 });
 
 test("a view that only looked around packs to nothing", async () => {

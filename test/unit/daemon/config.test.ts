@@ -78,11 +78,14 @@ describe("loadConfig", () => {
       VARVE_KEEP_MOUNTS: "yes",
       VARVE_RESTORE_VIEWS: "0",
       VARVE_FUSE_WORKERS: "3",
+      VARVE_MAX_LAYER_RATIO: "20000",
     };
     expect(loadConfig({}, environment)).toMatchObject({
       keepMounts: true,
       restoreViews: false,
       fuseWorkers: 3,
+      maxLayerGib: undefined,
+      maxLayerRatio: 20_000,
     });
   });
 
@@ -108,6 +111,7 @@ describe("loadConfig", () => {
   it.each([
     ["a value of the wrong type", 'fuse_workers = "two"\n', "fuse_workers"],
     ["a count of zero", "unpack_workers = 0\n", "unpack_workers"],
+    ["a limit of nothing", "max_layer_gib = 0\n", "max_layer_gib"],
     ["an unknown log level", 'log_level = "loud"\n', "trace, debug, info"],
     ["broken TOML", "root = \n", "line 1"],
   ])("refuses %s and says where", (_, text, expected) => {

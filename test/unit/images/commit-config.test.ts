@@ -123,6 +123,45 @@ describe("a committed image", () => {
     });
   });
 
+  it("takes the flavour that is asked for, and says what docker's cannot hold", async () => {
+    const base = await baseImage({ manifest: { annotations: { a: "b" } } });
+    const annotations = { a: "new", c: "d" };
+    const oci = parse(buildCommit({ base, layer, annotations }).manifestBytes);
+    expect(oci).toMatchObject({ annotations });
+    const docker = parse(buildCommit({ base, layer, format: "docker" }).manifestBytes);
+    expect(docker.mediaType).toBe("application/vnd.docker.distribution.manifest.v2+json");
+    expect(docker).not.toHaveProperty("annotations");
+    const back = await baseImage(DOCKER);
+    expect(parse(buildCommit({ base: back, format: "oci" }).manifestBytes)).toMatchObject({
+      mediaType: "application/vnd.oci.image.manifest.v1+json",
+      layers: [{ mediaType: GZIP }, { mediaType: GZIP }],
+    });
+    const zstd = { ...layer.descriptor, mediaType: GZIP.replace("gzip", "zstd") };
+    for (const options of [
+      { base, format: "docker", annotations },
+      { base, format: "docker", layer: { descriptor: zstd, diffId } },
+      { base: back, annotations },
+    ] as const) {
+      expect(() => buildCommit(options)).toThrow(
+        expect.objectContaining({ code: "INVALID_ARGUMENT" }),
+      );
+    }
+  });
+
+  it("has one layer and one entry of history when squashed, and none of history when omitted", async () => {
+    const base = await baseImage();
+    const files = buildCommit({ base, layer, isSquashed: true });
+    expect(parse(files.configBytes)).toMatchObject({
+      config: { Cmd: ["sh"] },
+      rootfs: { diff_ids: [diffId] },
+      history: [{ created_by: "varve commit" }],
+    });
+    expect(parse(files.manifestBytes).layers).toEqual([layer.descriptor]);
+    expect(files.chainId).toBe(diffId);
+    const silent = buildCommit({ base, layer, omitHistory: true });
+    expect(parse(silent.configBytes)).not.toHaveProperty("history");
+  });
+
   it("describes every layer once it describes one", async () => {
     const base = await baseImage({ fields: { history: null } });
     const { history } = parse(buildCommit({ base, layer }).configBytes);

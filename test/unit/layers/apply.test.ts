@@ -71,6 +71,7 @@ describe("a layer", () => {
       tarBytes: tar.length,
       entries: 4,
       impliedDirectories: [],
+      lowerLinks: [],
       warnings: [],
     });
     expect(readFileSync(join(root, "l"), "utf8")).toBe("content");
@@ -145,7 +146,7 @@ describe("limits", () => {
     const limits = { ratio: 100, ratioFreeBytes: 1 << 20 };
     await expect(apply(bomb, { limits })).rejects.toMatchObject({
       code: "RESOURCE_EXHAUSTED",
-      message: `layer test: decompresses to more than 100 times its ${bomb.length} bytes`,
+      message: `layer test: decompresses to more than 100 times its ${bomb.length} bytes (max_layer_ratio)`,
     });
   });
 
@@ -215,11 +216,16 @@ describe("hostile layers", () => {
       archive(extended("x", record("path", "../escaped")), rawHeader({})),
     ],
     ["link out", archive(hardlink("x", "../../../etc/passwd"))],
-    ["link to a host file", archive(hardlink("x", "/etc/passwd"))],
     ["make whiteouts of devices", archive(object("x", "character"))],
   ])("that %s are refused", async (_, tar) => {
     await expect(apply(tar)).rejects.toMatchObject({ code: "CORRUPT_DATA" });
     expect(existsSync(join(scratch, "escaped"))).toBe(false);
+  });
+
+  it("that link to a host file get an empty file, for lower layers to fill", async () => {
+    const applied = await apply(archive(hardlink("x", "/etc/passwd")));
+    expect(applied.lowerLinks).toMatchObject([{ path: "x", target: "etc/passwd" }]);
+    expect(statSync(join(root, "x"))).toMatchObject({ size: 0, nlink: 1 });
   });
 
   it("that overwrite through a symlink change nothing outside", async () => {

@@ -49,7 +49,7 @@ async function read(data: Buffer, mediaType = GZIP, signal?: AbortSignal): Promi
     subject: "layer test",
     signal,
   })) {
-    chunks.push(chunk);
+    chunks.push(Buffer.from(chunk));
   }
   return Buffer.concat(chunks);
 }

@@ -273,6 +273,7 @@ describe("entries of one name", () => {
     expect(read("d/keep")).toBe("k");
     expect(statSync(join(root, "d")).mode & 0o777).toBe(0o711);
     expect(read("x/in")).toBe("i");
+    expect([isOpaque("x"), isOpaque("d")]).toEqual([true, false]);
     expect(read("y")).toBe("file");
     expect(readlinkSync(join(root, "z"))).toBe("elsewhere");
   });
@@ -332,20 +333,18 @@ describe("hard links", () => {
     expect(existsSync(join(root, "no"))).toBe(false);
   });
 
-  it("to a file of a lower layer copy it up", () => {
-    const lower = join(scratch, "lower");
-    writeFileSync(lower, "from below");
-    const writer = new LayerTreeWriter({
-      directory: root,
-      privileged: false,
-      lowerFile: (path) => (path === "usr/tool" ? lower : undefined),
-    });
-    hardlink("bin/tool", "usr/tool", { mode: 0o755 })(writer);
+  it("to what only lower layers can have are reported, and stay so until they are replaced", () => {
+    const writer = new LayerTreeWriter({ directory: root, privileged: false, mayLinkBelow: true });
+    const below = ["bin/tool", "again", "gone", "dir/gone"];
+    for (const path of below) hardlink(path, path === "again" ? "bin/tool" : "usr/tool")(writer);
+    for (const step of [file("gone", "own"), file("dir", "own")]) step(writer);
     const tree = writer.finish();
-    expect(read("usr/tool")).toBe("from below");
-    expect(statSync(join(root, "usr/tool")).ino).toBe(statSync(join(root, "bin/tool")).ino);
-    expect(statSync(join(root, "usr/tool")).mode & 0o777).toBe(0o755);
-    expect(tree.impliedDirectories).toEqual(["", "usr", "bin"]);
+    expect(tree.lowerLinks.map(({ path, target }) => [path, target])).toEqual([
+      ["bin/tool", "usr/tool"],
+      ["again", "usr/tool"],
+    ]);
+    expect(tree.impliedDirectories).toEqual(["", "bin"]);
+    expect(read("gone")).toBe("own");
   });
 });
 

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync, statSync, writeSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { sys } from "../../../src/system/addon.js";
 import * as C from "../../../src/system/constants.js";
@@ -70,6 +70,20 @@ describe("pread and pwrite", () => {
     expect(sys.pread(dirfd, b, 0, 4, 0)).toBe(-E.EISDIR);
     expect(sys.pread(fd, b, 0, 4, -1)).toBe(-E.EINVAL);
     expect(sys.pwrite(openDescriptor(dirfd, bytes("f"), C.O_RDONLY), b, 0, 4, 0)).toBe(-E.EBADF);
+  });
+});
+
+describe("pipe", () => {
+  it("carries bytes from its second end to its first, and ends when that is closed", () => {
+    const [reader, writer] = sys.pipe() as [number, number];
+    expect(sys.pwrite(writer, Buffer.from("x"), 0, 1, 0)).toBe(-E.ESPIPE);
+    expect(writeSync(writer, "through")).toBe(7);
+    const target = Buffer.alloc(10);
+    expect(sys.read(reader, target, 0, 10)).toBe(7);
+    expect(target.toString("latin1", 0, 7)).toBe("through");
+    sys.close(writer);
+    expect(sys.read(reader, target, 0, 10)).toBe(0);
+    sys.close(reader);
   });
 });
 
