@@ -63,14 +63,25 @@ export function getAttributes(tree: OverlayTree, id: NodeId, out: Attributes): R
 }
 
 function upperAttributes(tree: OverlayTree, node: OverlayNode, out: Attributes): Result {
-  const nlink = node.isDirectory ? directoryLinks(tree, node) : 0;
-  if (nlink < 0) return nlink;
+  const links = node.isDirectory ? directoryLinks(tree, node) : 0;
+  if (links < 0) return links;
   const result = tree.statUpper(node);
   if (result < 0) return result;
+  fillFromStat(tree, node, node.isDirectory ? links : fileLinks(node, tree.stat[STAT_NLINK]!), out);
+  return 0;
+}
+
+/** Fills `out` for a node whose upper object's statx is in `tree.stat`, and that shows `nlink` links. */
+export function fillFromStat(
+  tree: OverlayTree,
+  node: OverlayNode,
+  nlink: number,
+  out: Attributes,
+): void {
   const { stat } = tree;
   out.ino = node.id;
   out.mode = stat[STAT_MODE]!;
-  out.nlink = node.isDirectory ? nlink : fileLinks(node, stat[STAT_NLINK]!);
+  out.nlink = nlink;
   out.uid = stat[STAT_UID]!;
   out.gid = stat[STAT_GID]!;
   out.rdev = stat[STAT_RDEV]!;
@@ -86,7 +97,6 @@ function upperAttributes(tree: OverlayTree, node: OverlayNode, out: Attributes):
   out.mtimeNsec = stat[STAT_MTIME_NSEC]!;
   out.ctimeSec = stat[STAT_CTIME_SEC]!;
   out.ctimeNsec = stat[STAT_CTIME_NSEC]!;
-  return 0;
 }
 
 /** 2 plus the subdirectories of the merged view; 0 for a removed directory; or a negative errno. */

@@ -29,7 +29,7 @@ import {
 } from "../system/constants.js";
 import { EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS, ESTALE } from "../system/errno.js";
 import { STAT_GID, STAT_INO, STAT_MODE } from "../system/native.js";
-import { getAttributes } from "./attributes.js";
+import { fillFromStat, getAttributes } from "./attributes.js";
 import { ensureMetadata, ensureUpperDirectory } from "./copy-up.js";
 import type { DirectoryState } from "./directory-state.js";
 import { isWhiteout } from "./format.js";
@@ -99,13 +99,18 @@ export function create(
   tree.nodes.add(node);
   tree.nodes.addPlace(node, parent, name);
   state.setObject(name, node.type, node.id);
-  return reply(tree, node.id, out);
+  // A new directory is empty, whatever it hides.
+  fillFromStat(tree, node, node.isDirectory ? 2 : 1, out.attributes);
+  return handOut(tree, node.id, out);
 }
 
 /** Fills `out` for a node that the kernel now holds one reference more of. */
 function reply(tree: OverlayTree, id: NodeId, out: Entry): Result {
   const result = getAttributes(tree, id, out.attributes);
-  if (result < 0) return result;
+  return result < 0 ? result : handOut(tree, id, out);
+}
+
+function handOut(tree: OverlayTree, id: NodeId, out: Entry): Result {
   out.node = id;
   out.generation = 0;
   tree.nodes.retain(id);

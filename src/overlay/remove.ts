@@ -2,15 +2,15 @@
  * UNLINK and RMDIR, and what becomes of a node that loses its last name.
  *
  * One rename does a whole removal: it takes the object out of the upper directory and, where a lower
- * name would show again, leaves a whiteout in its place (RENAME_WHITEOUT). The object goes to the
- * orphans area while the kernel references it, and to the temporary area otherwise, where it is
- * deleted. A merged directory goes with the whiteouts inside it.
+ * name would show again, leaves a whiteout in its place. The object goes to the orphans area while
+ * the kernel references it, and to the temporary area otherwise, where it is deleted. A merged
+ * directory goes with the whiteouts inside it.
  */
 
 import type { NodeId, Result } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
-import { RENAME_WHITEOUT, S_IFCHR, S_IFDIR } from "../system/constants.js";
+import { RENAME_EXCHANGE, RENAME_WHITEOUT, S_IFDIR } from "../system/constants.js";
 import { EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EROFS } from "../system/errno.js";
 import { ensureUpperDirectory, ensureUpperName } from "./copy-up.js";
 import type { DirectoryState } from "./directory-state.js";
@@ -80,7 +80,7 @@ function hideLower(
 ): Result {
   const dirfd = tree.directoryFd(parent);
   if (dirfd < 0) return dirfd;
-  const result = sys.mknodat(dirfd, name, S_IFCHR, 0);
+  const result = tree.backing.makeWhiteout(dirfd, name);
   if (result === -EEXIST) tree.reload(parent);
   if (result >= 0) state.setWhiteout(name);
   return result;
@@ -130,7 +130,7 @@ function takeAway(
   const result =
     state.lowerInode(name) === 0
       ? sys.renameat2(dirfd, name, toFd, toName, 0)
-      : moveLeavingWhiteout(tree, dirfd, name, toFd, toName);
+      : swapWithWhiteout(tree, dirfd, name, toFd, toName);
   if (result < 0) return result;
   leaveState(state, name);
   if (known) tree.nodes.addPlace(node, ORPHAN_AREA, toName);
@@ -146,12 +146,32 @@ function leaveState(state: DirectoryState, name: ByteString): void {
 
 function discardLeavingWhiteout(tree: OverlayTree, dirfd: number, name: ByteString): Result {
   const stage = tree.backing.temporaryName();
-  const result = moveLeavingWhiteout(tree, dirfd, name, tree.backing.temporaryFd, stage);
+  const result = swapWithWhiteout(tree, dirfd, name, tree.backing.temporaryFd, stage);
   if (result >= 0) sys.unlinkat(tree.backing.temporaryFd, stage, 0);
   return result;
 }
 
-/** Renames an upper object and leaves a whiteout under its old name. */
+/**
+ * Moves an upper object to a free name of an area and leaves a whiteout in its place: a link to the
+ * one whiteout waits in the area and the two change places, which spares RENAME_WHITEOUT's new inode.
+ */
+function swapWithWhiteout(
+  tree: OverlayTree,
+  fromFd: number,
+  from: ByteString,
+  areaFd: number,
+  to: ByteString,
+): Result {
+  const made = tree.backing.makeWhiteout(areaFd, to);
+  if (made < 0) return made;
+  const result = sys.renameat2(fromFd, from, areaFd, to, RENAME_EXCHANGE);
+  if (result >= 0) return result;
+  sys.unlinkat(areaFd, to, 0);
+  // Disks without RENAME_EXCHANGE.
+  return result === -EINVAL ? moveLeavingWhiteout(tree, fromFd, from, areaFd, to) : result;
+}
+
+/** Renames an upper object, over what the new name has, and leaves a whiteout under its old name. */
 export function moveLeavingWhiteout(
   tree: OverlayTree,
   fromFd: number,
@@ -165,7 +185,7 @@ export function moveLeavingWhiteout(
   // between after a crash.
   const { temporaryFd } = tree.backing;
   const stage = tree.backing.temporaryName();
-  const made = sys.mknodat(temporaryFd, stage, S_IFCHR, 0);
+  const made = tree.backing.makeWhiteout(temporaryFd, stage);
   if (made < 0) return made;
   const moved = sys.renameat2(fromFd, from, toFd, to, 0);
   if (moved < 0) {

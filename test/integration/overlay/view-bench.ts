@@ -56,6 +56,12 @@ export class ViewBench {
     return fsDir;
   }
 
+  /** Makes this a view of the layers that another bench has, which must outlive it. */
+  shareLayers(other: ViewBench): void {
+    this.layerDirs.push(...other.layerDirs);
+    this.#indexPath = other.indexPath;
+  }
+
   /** Puts the upper and the work directory on a disk mounted on `path`, which is unmounted at the end. */
   useDisk(path: string): void {
     this.#disks.push(path);

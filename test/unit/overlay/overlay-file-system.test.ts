@@ -18,7 +18,7 @@ import {
   EROFS,
   ESTALE,
 } from "../../../src/system/errno.js";
-import { STAT_BLOCKS, STAT_MTIME_SEC, STAT_SLOTS } from "../../../src/system/native.js";
+import { STAT_BLOCKS, STAT_INO, STAT_MTIME_SEC, STAT_SLOTS } from "../../../src/system/native.js";
 import {
   CALLER,
   change,
@@ -202,6 +202,27 @@ describe("names", () => {
     expect(view.create("d/f5")).toBeGreaterThan(2 ** 48);
     expect(view.read("d/f5")).toBe("");
     expect(view.create("d/f5")).toBe(-EEXIST);
+  });
+
+  it("are hidden by links to one whiteout, and by another when that can have no more", () => {
+    expect(view.unlink("d/f1")).toBe(0);
+    expect(view.write("d/f2", "copied up")).toBe(9);
+    expect(view.unlink("d/f2")).toBe(0);
+    expect(view.rmdir("empty")).toBe(0);
+    const inode = (path: string) => (upperStat(path) as Float64Array)[STAT_INO]!;
+    expect([inode("d/f2"), inode("empty")]).toEqual([inode("d/f1"), inode("d/f1")]);
+    const many = join(view.path, "many");
+    mkdirSync(many);
+    for (let i = 0, linked = 0; linked === 0 && i < 66000; i++) {
+      const name = toBytes(join(many, String(i)));
+      linked = sys.linkat(-100, toBytes(join(view.upperDir, "d/f1")), -100, name, 0);
+    }
+    expect(view.unlink("d/f3")).toBe(0);
+    expect([view.walk("d/f1"), view.walk("d/f3")]).toEqual([-ENOENT, -ENOENT]);
+    view.remount();
+    expect(view.unlink("d/f4")).toBe(0);
+    expect(["f1", "f2", "f3", "f4"].filter((name) => view.names("d").includes(name))).toEqual([]);
+    expect(readdirSync(join(view.workDir, "orphans"))).toEqual([]);
   });
 
   it("of a removed directory do not show through a new one", () => {
