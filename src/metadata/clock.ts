@@ -4,28 +4,52 @@
  */
 
 const MILLISECOND = 1_000_000n;
+/** How far a calibration may be off, generously. */
+const TOLERANCE = 50_000n;
+/** A tick is well observed when it was seen within this time. */
+const SHARP = 5_000n;
+const MAX_TICKS = 10;
 
-/** Wall clock minus monotonic clock, in nanoseconds; corrected as the wall clock is slewed or set. */
+/** Wall clock minus monotonic clock, in nanoseconds. */
 let offsetNs = calibrate();
 
+/** Watches the millisecond clock tick until a tick was seen without the scheduler in between. */
 function calibrate(): bigint {
-  // Wait for the next tick of the millisecond clock: at that moment it is exact to about a µs.
+  let best = observeTick();
+  for (let tick = 1; tick < MAX_TICKS && best.blur > SHARP; tick++) {
+    const next = observeTick();
+    if (next.blur < best.blur) best = next;
+  }
+  return best.offset;
+}
+
+function observeTick(): { offset: bigint; blur: bigint } {
+  // Read before the last look that saw the old millisecond, and after the first that saw the new one:
+  // the tick was in between, wherever the scheduler interfered.
+  let before = process.hrtime.bigint();
+  let between = before;
   const start = Date.now();
-  let now = start;
-  while (now === start) now = Date.now();
-  return BigInt(now) * MILLISECOND - process.hrtime.bigint();
+  for (;;) {
+    const now = Date.now();
+    const after = process.hrtime.bigint();
+    if (now !== start) return { offset: BigInt(now) * MILLISECOND - after, blur: after - before };
+    before = between;
+    between = after;
+  }
 }
 
 /**
- * Nanoseconds since 1970, to about a microsecond. Follows steps of the wall clock: the result always
- * lies within the millisecond that `Date.now()` shows.
+ * Nanoseconds since 1970, to some microseconds, never outside the milliseconds that `Date.now()` shows
+ * before and after the call. Takes some milliseconds when the wall clock has been set.
  */
 export function nowNs(): bigint {
-  const monotonic = process.hrtime.bigint();
-  const floor = BigInt(Date.now()) * MILLISECOND;
-  const now = monotonic + offsetNs;
-  if (now >= floor && now < floor + MILLISECOND) return now;
-  const clamped = now < floor ? floor : floor + MILLISECOND - 1n;
-  offsetNs += clamped - now;
-  return clamped;
+  const earliest = BigInt(Date.now()) * MILLISECOND;
+  const now = process.hrtime.bigint() + offsetNs;
+  const latest = BigInt(Date.now() + 1) * MILLISECOND - 1n;
+  if (now < earliest - TOLERANCE || now > latest + TOLERANCE) {
+    offsetNs = calibrate();
+    return process.hrtime.bigint() + offsetNs;
+  }
+  if (now < earliest) return earliest;
+  return now > latest ? latest : now;
 }

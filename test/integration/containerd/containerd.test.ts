@@ -1,7 +1,8 @@
 /** Debian's containerd and runc on our snapshots, from the import of an image to its removal. */
 
-import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync } from "node:fs";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import net from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { DaemonSandbox } from "../daemon/daemon-process.js";
 import { makeLayout } from "../daemon/small-image.js";
@@ -45,6 +46,29 @@ async function changes(container: string): Promise<string[]> {
   return names.split("\n").filter((name) => name !== "" && !name.endsWith("/"));
 }
 
+async function freePort(): Promise<number> {
+  const server = net.createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A registry on the loopback with the image in it. */
+async function startRegistry(port: number, reference: string): Promise<ChildProcess> {
+  mkdirSync(sandbox.path("registry"));
+  const storage = `storage: { filesystem: { rootdirectory: "${sandbox.path("registry")}" } }`;
+  const config = `version: 0.1\n${storage}\nhttp: { addr: "127.0.0.1:${port}" }\n`;
+  writeFileSync(sandbox.path("registry.yml"), config);
+  const registry = spawn("docker-registry", ["serve", sandbox.path("registry.yml")], {
+    stdio: "ignore",
+  });
+  const flags = ["--retry-times", "10", "--dest-tls-verify=false"];
+  const source = `oci:${sandbox.path("layout")}:latest`;
+  execFileSync("skopeo", ["copy", ...flags, source, `docker://${reference}`], { stdio: "pipe" });
+  return registry;
+}
+
 describe("containerd", () => {
   it.each([
     ["fuse", /^varve:\S+ \/ fuse\.varve /m],
@@ -68,6 +92,27 @@ describe("containerd", () => {
       await containerd.ctr("image", "rm", "--sync", IMAGE);
       expect(readdirSync(sandbox.path("root/containerd"))).toEqual([]);
       expect(sandbox.mounts()).toEqual([]);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    "pulls from a registry into our layers",
+    async () => {
+      await startDaemon();
+      await containerd.start();
+      mkdirSync(sandbox.path("layout"));
+      makeLayout(sandbox.path("layout"), IMAGE);
+      const port = await freePort();
+      const reference = `127.0.0.1:${port}/small:latest`;
+      const registry = await startRegistry(port, reference);
+      try {
+        await containerd.ctr("image", "pull", "--plain-http", "--snapshotter", "varve", reference);
+      } finally {
+        registry.kill("SIGKILL");
+      }
+      await run("-d", reference, "box", ...FOREVER);
+      expect(await containerd.exec("box", "cat /data/top")).toBe("top\n");
     },
     TIMEOUT_MS,
   );
