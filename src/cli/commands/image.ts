@@ -6,6 +6,8 @@ import type { CliContext } from "../context.js";
 // Docker's name after "image", the command that it is, and another name for it.
 const NAMES: readonly (readonly [name: string, command: string, alias?: string])[] = [
   ["ls", "images", "list"],
+  ["pull", "pull"],
+  ["push", "push"],
   ["load", "load"],
   ["save", "save"],
   ["inspect", "inspect"],
