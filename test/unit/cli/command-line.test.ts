@@ -64,7 +64,7 @@ describe("a wrong command line", () => {
     [["images", "a", "b"], "too many arguments"],
     [["commit"], "missing required argument 'view'"],
     [["commit", "box", "--compression", "lzma"], "Allowed choices are gzip, zstd, none"],
-    [["commit", "box", "--compression-level", "x"], "want 0 to 22"],
+    [["commit", "box", "--compression-level", "x"], "want 0 to 19"],
     [["rm"], "missing required argument 'view'"],
     [["rmi"], "missing required argument 'image'"],
     [["tag", "busybox"], "missing required argument 'new-name'"],
