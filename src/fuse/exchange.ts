@@ -1,14 +1,15 @@
 /** What the handler of one request works with. */
 
 import { DirectoryReply } from "./directory-reply.js";
-import type {
-  Attributes,
-  Entry,
-  FileSystem,
-  FileSystemStatistics,
-  OpenResult,
-  Result,
-  SetAttributes,
+import {
+  type Attributes,
+  type Entry,
+  emptyAttributes,
+  type FileSystem,
+  type FileSystemStatistics,
+  type OpenResult,
+  type Result,
+  type SetAttributes,
 } from "./file-system.js";
 import { ReplyBuffer } from "./reply.js";
 import { RequestBuffer } from "./request.js";
@@ -63,25 +64,4 @@ export interface Exchange {
   readonly hasExtendedSetxattr: boolean;
   /** Answers INIT. */
   negotiate(): Outcome;
-}
-
-/** Attributes with every field 0, in the shape that all others share. */
-export function emptyAttributes(): Attributes {
-  return {
-    ino: 0,
-    mode: 0,
-    nlink: 0,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-    size: 0,
-    blocks: 0,
-    blksize: 0,
-    atimeSec: 0,
-    atimeNsec: 0,
-    mtimeSec: 0,
-    mtimeNsec: 0,
-    ctimeSec: 0,
-    ctimeNsec: 0,
-  };
 }

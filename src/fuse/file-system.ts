@@ -47,6 +47,27 @@ export interface Attributes {
   ctimeNsec: number;
 }
 
+/** Attributes with every field 0, in the shape that all others share. */
+export function emptyAttributes(): Attributes {
+  return {
+    ino: 0,
+    mode: 0,
+    nlink: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+    size: 0,
+    blocks: 0,
+    blksize: 0,
+    atimeSec: 0,
+    atimeNsec: 0,
+    mtimeSec: 0,
+    mtimeNsec: 0,
+    ctimeSec: 0,
+    ctimeNsec: 0,
+  };
+}
+
 /** A looked-up or created name. `node` 0 is a negative entry (the kernel caches the absence). */
 export interface Entry {
   node: NodeId;

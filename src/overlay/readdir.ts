@@ -5,7 +5,13 @@
  * has, then 2 + number of lower entries + sequence for the rest (directory-state.ts says why).
  */
 
-import type { DirectorySink, Entry, NodeId, Result } from "../fuse/file-system.js";
+import {
+  type DirectorySink,
+  type Entry,
+  emptyAttributes,
+  type NodeId,
+  type Result,
+} from "../fuse/file-system.js";
 import type { ByteString } from "../system/bytes.js";
 import { S_IFDIR } from "../system/constants.js";
 import { ENOENT, ENOTDIR, ESTALE } from "../system/errno.js";
@@ -19,27 +25,7 @@ const DOT_DOT = ".." as ByteString;
 const DOTS = 2;
 
 function emptyEntry(): Entry {
-  return {
-    node: 0,
-    generation: 0,
-    attributes: {
-      ino: 0,
-      mode: 0,
-      nlink: 0,
-      uid: 0,
-      gid: 0,
-      rdev: 0,
-      size: 0,
-      blocks: 0,
-      blksize: 0,
-      atimeSec: 0,
-      atimeNsec: 0,
-      mtimeSec: 0,
-      mtimeNsec: 0,
-      ctimeSec: 0,
-      ctimeNsec: 0,
-    },
-  };
+  return { node: 0, generation: 0, attributes: emptyAttributes() };
 }
 
 /** Reads directories of one view. Holds the entry that it reuses. */

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { emptyAttributes, Workspace } from "../../src/fuse/exchange.js";
+import { Workspace } from "../../src/fuse/exchange.js";
 import type { Attributes } from "../../src/fuse/file-system.js";
+import { emptyAttributes } from "../../src/fuse/file-system.js";
 import { OPERATIONS } from "../../src/fuse/operations.js";
 import { MalformedRequest, RefusedRequest, RequestBuffer } from "../../src/fuse/request.js";
 import type { ByteString } from "../../src/system/bytes.js";

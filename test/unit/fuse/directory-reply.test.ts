@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { emptyAttributes, Workspace } from "../../../src/fuse/exchange.js";
+import { Workspace } from "../../../src/fuse/exchange.js";
+import { emptyAttributes } from "../../../src/fuse/file-system.js";
 import type { ByteString } from "../../../src/system/bytes.js";
 import { readDirents } from "./dirent-reader.js";
 
