@@ -1,6 +1,6 @@
-/** The union file systems that are compared, all over the same layer directories. */
+/** The file systems that are compared: bare ext4, and unions of the same layer directories. */
 
-import { readdirSync, readFileSync, symlinkSync } from "node:fs";
+import { readdirSync, readFileSync, renameSync, symlinkSync } from "node:fs";
 import path from "node:path";
 import { performance } from "node:perf_hooks";
 import { IMAGE } from "./images.mjs";
@@ -13,13 +13,14 @@ export const DISK = "d";
  * @typedef {object} Contestant
  * @property {string} name
  * @property {string} dir where it is mounted while open
- * @property {(fresh: boolean) => Promise<number>} open mounts it, on an empty upper when `fresh`; returns the ms it took
+ * @property {(fresh: boolean, altersImage?: boolean) => Promise<number>} open mounts it, without earlier changes when
+ *   `fresh` (`altersImage`: what comes changes files of the image, not only adds some); returns the ms it took
  * @property {() => Promise<void>} close unmounts it; what was written stays
  * @property {() => number[]} daemons processes whose CPU time belongs to it
  */
 
 /**
- * Kernel overlayfs, fuse-overlayfs when installed, and varve.
+ * Bare ext4, kernel overlayfs, fuse-overlayfs when installed, and varve.
  *
  * @param {import("./workspace.mjs").Workspace} workspace
  * @param {import("./daemon.mjs").PrivateDaemon} daemon with the image loaded and unpacked
@@ -27,7 +28,8 @@ export const DISK = "d";
  */
 export function contestants(workspace, daemon) {
   const lowers = lowerDirs(workspace, daemon);
-  const peers = [new OverlayMount(workspace, "overlayfs", lowers)];
+  const overlay = new OverlayMount(workspace, "overlayfs", lowers);
+  const peers = [new PlainTree(workspace, overlay), overlay];
   if (has("fuse-overlayfs")) peers.push(new OverlayMount(workspace, "fuse-overlayfs", lowers));
   return [...peers, new VarveView(daemon)];
 }
@@ -35,6 +37,7 @@ export function contestants(workspace, daemon) {
 /** The layers' directories, uppermost first, by short relative names: mount(2) takes one page of options. */
 function lowerDirs(workspace, daemon) {
   const [image] = JSON.parse(daemon.cli("inspect", IMAGE));
+  workspace.remove(workspace.path("l")); // of an image with another number of layers
   const links = workspace.makeDir("l");
   return image.ChainIDs.map((chainId, i) => {
     symlinkSync(
@@ -43,6 +46,61 @@ function lowerDirs(workspace, daemon) {
     );
     return `l/${i}`;
   }).reverse();
+}
+
+/** A copy of the image's tree on the disk itself, seen through a bind mount like the others through theirs. */
+class PlainTree {
+  name = "ext4";
+  #copies = 0;
+  #asides = 0;
+  #isAltered = true;
+
+  /** @param {OverlayMount} image shows the tree to copy */
+  constructor(workspace, image) {
+    this.workspace = workspace;
+    this.image = image;
+    this.dir = workspace.makeDir(DISK, this.name, "merged");
+  }
+
+  async open(fresh, altersImage = false) {
+    if (this.#copies === 0 || (fresh && this.#isAltered)) await this.#copy();
+    else if (fresh) this.#putAside();
+    this.#isAltered = altersImage || (this.#isAltered && !fresh);
+    const start = performance.now();
+    must(["mount", "--bind", this.#tree(), this.dir]);
+    return performance.now() - start;
+  }
+
+  async close() {
+    must(["umount", this.dir]);
+  }
+
+  daemons() {
+    return [];
+  }
+
+  #tree() {
+    return this.workspace.path(DISK, this.name, `tree-${this.#copies}`);
+  }
+
+  /** A new copy beside the old, flushed, so that its writing out is not measured with the work. */
+  async #copy() {
+    this.#copies++;
+    await this.image.open(true);
+    must(["cp", "-a", this.image.dir, this.#tree()]);
+    must(["sync", "-f", this.#tree()]);
+    this.original = new Set(readdirSync(this.#tree()));
+    this.#isAltered = false;
+    await this.image.close();
+  }
+
+  /** Takes away what workloads added to the root. */
+  #putAside() {
+    const added = readdirSync(this.#tree()).filter((name) => !this.original.has(name));
+    if (added.length === 0) return;
+    const aside = this.workspace.makeDir(DISK, this.name, `aside-${++this.#asides}`);
+    for (const name of added) renameSync(path.join(this.#tree(), name), path.join(aside, name));
+  }
 }
 
 /** A union file system that a command mounts. */

@@ -1,7 +1,7 @@
 /** The images that the benchmarks run on, made from Debian packages; nothing is downloaded from a registry of images. */
 
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { project } from "./daemon.mjs";
 import { must } from "./measure.mjs";
@@ -17,9 +17,10 @@ export const IMAGE = `docker.io/library/bench:${TAG}`;
  * @param {import("./workspace.mjs").Workspace} workspace
  * @param {string} image "busybox", "debian" or "large"
  * @param {number} layers how many layers it shall have at least; thin ones are added
+ * @param {(opened: object) => void} [extend] adds layers of its own, with `addLayer`
  * @returns {{layout: string, tag: string, blobs: string[], manifest: object, config: object}} `blobs`: paths of the layers, base first
  */
-export function benchImage(workspace, image, layers = 1) {
+export function benchImage(workspace, image, layers = 1, extend = () => {}) {
   const layout = workspace.path(`image-${image}`);
   const maker =
     image === "large"
@@ -29,6 +30,7 @@ export function benchImage(workspace, image, layers = 1) {
     stdio: ["ignore", "inherit", "inherit"],
   });
   const opened = openLayout(layout);
+  extend(opened);
   for (let i = opened.manifest.layers.length; i < layers; i++) addThinLayer(workspace, opened, i);
   return closeLayout(opened);
 }
@@ -65,7 +67,7 @@ function closeLayout({ layout, manifest, entry, config }) {
 }
 
 /** A layer as a Dockerfile's small steps make them: some files in directories that every image has, now and then a deletion. */
-function addThinLayer(workspace, { layout, manifest, config }, number) {
+function addThinLayer(workspace, opened, number) {
   const tree = workspace.makeDir("thin-layer");
   for (const dir of [
     "etc",
@@ -84,32 +86,35 @@ function addThinLayer(workspace, { layout, manifest, config }, number) {
   }
   if (number > 10 && number % 5 === 0)
     writeFileSync(path.join(tree, `etc/.wh.step-${number - 5}-0`), "");
-  const tar = workspace.path("thin-layer.tar");
-  must([
-    "tar",
-    "-C",
-    tree,
-    "--sort=name",
-    "--mtime=@1750000000",
-    "--numeric-owner",
-    "--owner=0",
-    "--group=0",
-    "-cf",
-    tar,
-    ".",
-  ]);
-  config.rootfs.diff_ids.push(`sha256:${sha256(readFileSync(tar))}`);
-  must(["gzip", "-n", "-f", "-6", tar]);
-  const bytes = readFileSync(`${tar}.gz`);
-  manifest.layers.push({
-    mediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
-    ...putBlob(layout, bytes),
-  });
-  config.history?.push({ created: "2025-06-15T15:06:40Z", created_by: `step ${number}` });
+  addLayer(workspace, opened, tree, `step ${number}`, ["--mtime=@1750000000"], true);
   workspace.remove(tree);
-  workspace.remove(`${tar}.gz`);
 }
 
+/**
+ * Adds a layer with the content of a directory, whose files belong to root, to an opened image.
+ *
+ * @param {string[]} tarOptions of GNU tar, beside --create
+ * @param {boolean} compress with gzip
+ */
+export function addLayer(workspace, opened, tree, createdBy, tarOptions = [], compress = false) {
+  const { layout, manifest, config } = opened;
+  let file = workspace.path("added-layer.tar");
+  const owner = ["--numeric-owner", "--owner=0", "--group=0"];
+  must(["tar", "-C", tree, "--sort=name", ...owner, ...tarOptions, "-cf", file, "."]);
+  config.rootfs.diff_ids.push(digestOf(file));
+  if (compress) {
+    must(["gzip", "-n", "-f", "-6", file]);
+    file = `${file}.gz`;
+  }
+  const mediaType = `application/vnd.oci.image.layer.v1.tar${compress ? "+gzip" : ""}`;
+  const digest = digestOf(file);
+  manifest.layers.push({ mediaType, digest, size: statSync(file).size });
+  renameSync(file, blobPath(layout, digest));
+  config.history?.push({ created: "2025-06-15T15:06:40Z", created_by: createdBy });
+}
+
+/** The digest of a file, which may be larger than a Buffer can be. */
+const digestOf = (file) => `sha256:${must(["sha256sum", file]).slice(0, 64)}`;
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 const putJson = (layout, value) => putBlob(layout, Buffer.from(JSON.stringify(value)));
 

@@ -1,6 +1,6 @@
 /**
  * Small file system workloads that shell tools cannot do without their own cost showing.
- * Prints {"wallMs", "cpuMs"} of the work itself. Run by scripts/bench/view.
+ * Prints {"wallMs", "cpuMs"} of the work itself. Run by scripts/bench/fs.
  *
  *   node workload.mjs VERB DIRECTORY [ARGUMENT…]
  */
@@ -75,6 +75,13 @@ const verbs = {
         fs.closeSync(fd);
       }
     };
+  },
+  /** the first byte of one lower file written and brought to disk */
+  firstByteAndSync: (name) => () => {
+    const fd = fs.openSync(path.join(dir, name), "r+");
+    fs.writeSync(fd, "x", 0);
+    fs.fsyncSync(fd);
+    fs.closeSync(fd);
   },
   writeFile: (name, mebibytes) => () => {
     const fd = fs.openSync(path.join(dir, name), "w");
