@@ -42,6 +42,8 @@ export interface DaemonConfig {
   readonly containerdSocket: string | undefined;
   /** What containers of containerd get: fuse (a view of ours) or overlay (the kernel's overlayfs). */
   readonly containerdMounts: MountForm;
+  /** Path of the socket for kubelets, whose image service this daemon is then; absent: none. */
+  readonly criSocket: string | undefined;
   /** A layer that unpacks to more GiB is refused; undefined: the default (see layers/limits.ts). */
   readonly maxLayerGib: number | undefined;
   /** So is one that unpacks to more than this many times its size, once that is beyond 1 GiB. */
@@ -62,6 +64,7 @@ export interface ConfigFlags {
   readonly unpackWorkers?: number | undefined;
   readonly containerdSocket?: string | undefined;
   readonly containerdMounts?: string | undefined;
+  readonly criSocket?: string | undefined;
   readonly maxLayerGib?: number | undefined;
   readonly maxLayerRatio?: number | undefined;
 }
@@ -87,6 +90,7 @@ const SETTINGS = {
   unpackWorkers: workers,
   containerdSocket: text,
   containerdMounts: v.picklist(MOUNT_FORMS, `must be one of ${MOUNT_FORMS.join(", ")}`),
+  criSocket: text,
   maxLayerGib: limit,
   maxLayerRatio: limit,
 } as const;
@@ -248,6 +252,7 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     containerdSocket:
       given.containerdSocket === undefined ? undefined : path.resolve(given.containerdSocket),
     containerdMounts: given.containerdMounts ?? "fuse",
+    criSocket: given.criSocket === undefined ? undefined : path.resolve(given.criSocket),
     maxLayerGib: given.maxLayerGib,
     maxLayerRatio: given.maxLayerRatio,
   };

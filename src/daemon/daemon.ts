@@ -9,7 +9,7 @@ import type { LayerLimits } from "../layers/limits.js";
 import { type Database, openDatabase } from "../metadata/database.js";
 import { Registries } from "../registry/registries.js";
 import type { Core, Machine } from "../services/core.js";
-import { containerdApi, RpcServer, varveApi } from "../services/server.js";
+import { containerdApi, criApi, RpcServer, varveApi } from "../services/server.js";
 import { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import { SnapshotStore } from "../snapshots/snapshot-store.js";
@@ -100,11 +100,13 @@ async function start(
   const server = await RpcServer.listen(varveApi(core));
   onCleanup(() => server.close());
   const containerd = await listenForContainerd(config, core, onCleanup);
+  const kubelet = await listenForKubelet(config, core, onCleanup);
   process.umask(0);
   await core.views.open({ restore: config.restoreViews });
   await containerd?.snapshots.open();
   server.accept();
   containerd?.server.accept();
+  kubelet?.accept();
   return core;
 }
 
@@ -125,6 +127,14 @@ async function listenForContainerd(config: DaemonConfig, core: Core, onCleanup: 
   return { snapshots, server };
 }
 
+/** The image service for a kubelet, if that is configured. */
+async function listenForKubelet(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
+  if (config.criSocket === undefined) return undefined;
+  const server = await RpcServer.listen(criApi(config.criSocket, core));
+  onCleanup(() => server.close());
+  return server;
+}
+
 async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Promise<void> {
   // 0711: default mount targets lie below the state directory and are for every user.
   await fs.mkdir(config.root, { recursive: true, mode: 0o700 });
@@ -137,8 +147,8 @@ async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Prom
   if (config.socket !== socketIn(config.state)) {
     locks.push([`${config.socket}.lock`, `socket ${config.socket}`]);
   }
-  if (config.containerdSocket !== undefined) {
-    const socket = config.containerdSocket;
+  for (const socket of [config.containerdSocket, config.criSocket]) {
+    if (socket === undefined) continue;
     await fs.mkdir(path.dirname(socket), { recursive: true, mode: 0o711 });
     locks.push([`${socket}.lock`, `socket ${socket}`]);
   }

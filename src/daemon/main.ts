@@ -63,6 +63,9 @@ function report(logger: Logger, config: DaemonConfig, daemon: Daemon): void {
   if (config.containerdSocket !== undefined) {
     logger.info(`containerd's snapshotter, on ${config.containerdSocket}`);
   }
+  if (config.criSocket !== undefined) {
+    logger.info(`Kubernetes' image service, on ${config.criSocket}`);
+  }
   for (const fallback of fallbacks) logger.info(fallback);
 }
 
@@ -136,6 +139,7 @@ function parseFlags(args: readonly string[]): ConfigFlags {
         "unpack-workers": text,
         "containerd-socket": text,
         "containerd-mounts": text,
+        "cri-socket": text,
         "max-layer-gib": text,
         "max-layer-ratio": text,
       },
@@ -153,6 +157,7 @@ function parseFlags(args: readonly string[]): ConfigFlags {
       unpackWorkers: count(values["unpack-workers"]),
       containerdSocket: values["containerd-socket"],
       containerdMounts: values["containerd-mounts"],
+      criSocket: values["cri-socket"],
       maxLayerGib: count(values["max-layer-gib"]),
       maxLayerRatio: count(values["max-layer-ratio"]),
     };

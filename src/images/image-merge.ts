@@ -21,6 +21,7 @@ export type Summary = {
   readonly size: number;
   readonly platform: Platform;
   readonly labels: Readonly<Record<string, string>>;
+  readonly user: string;
   readonly created?: string;
   readonly chainId?: Digest;
 };
@@ -62,6 +63,7 @@ function mergeGroup(group: readonly ImageTarget[], database: Database): ImageRec
     unpacked:
       summary.chainId === undefined || database.snapshots.get(summary.chainId) !== undefined,
     labels: summary.labels,
+    user: summary.user,
     pinned: group.some(({ reference }) => reference?.labels[PINNED_LABEL] === "pinned"),
   };
 }

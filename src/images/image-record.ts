@@ -29,6 +29,8 @@ export type ImageRecord = {
   readonly unpacked: boolean;
   /** The config's labels. */
   readonly labels: Readonly<Record<string, string>>;
+  /** Who runs in it, as the config says: "name", "uid", "name:group" …; empty for root. */
+  readonly user: string;
   /** True while any of its references is pinned. */
   readonly pinned: boolean;
 };

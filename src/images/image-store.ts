@@ -102,6 +102,7 @@ export class ImageStore {
         size: [...sizes.values()].reduce((sum, size) => sum + size, 0),
         platform: image.platform,
         labels: image.config.config.Labels ?? {},
+        user: image.config.config.User ?? "",
         ...(image.config.created === undefined ? {} : { created: image.config.created }),
         ...(chainId === undefined ? {} : { chainId }),
       };

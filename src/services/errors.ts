@@ -25,6 +25,16 @@ const STATUS_OF_ERRNO: Readonly<Record<string, number>> = {
   EROFS: Status.FAILED_PRECONDITION,
 };
 
+/** An error whose status another protocol prescribes, whatever its code. */
+export class StatusError extends BaseError {
+  readonly status: number;
+
+  constructor(status: number, message: string, cause: BaseError) {
+    super(cause.code, message, { cause });
+    this.status = status;
+  }
+}
+
 interface Failure {
   readonly status: number;
   readonly message: string;
@@ -72,6 +82,7 @@ function describe(error: unknown): Failure | undefined {
 
 function describeOwn(error: BaseError): Failure {
   const { code, message, details } = error;
+  if (error instanceof StatusError) return { status: error.status, message, code };
   // A SyscallError that crossed a thread: its fields are in `details`.
   if (code === "SYSCALL" && typeof details?.errnoName === "string") {
     const { errnoName, errno, syscall } = details;

@@ -2,29 +2,29 @@
 
 import { once } from "node:events";
 import { NotFoundError } from "../system/errors.js";
-import { Snapshots } from "./gen/containerd/services/snapshots/v1/snapshots_pb.js";
 import {
   Health,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from "./gen/grpc/health/v1/health_pb.js";
-import { Varve } from "./gen/varve/v1/varve_pb.js";
 import type { Handlers } from "./grpc-adapter.js";
 
-const SERVICES: readonly string[] = ["", Varve.typeName, Snapshots.typeName, Health.typeName];
-
 /**
- * Handlers of the health methods. The daemon listens only when it is ready, so the answer is
- * SERVING until `ending` fires.
+ * Handlers of the health methods, for a server of `services` (full names). The daemon answers only when
+ * it is ready, so the answer is SERVING until `ending` fires.
  */
-export function healthHandlers(ending: AbortSignal): Handlers<typeof Health> {
+export function healthHandlers(
+  services: readonly string[],
+  ending: AbortSignal,
+): Handlers<typeof Health> {
+  const known = ["", ...services, Health.typeName];
   const status = () => (ending.aborted ? ServingStatus.NOT_SERVING : ServingStatus.SERVING);
   return {
     check: ({ service }) => {
-      if (SERVICES.includes(service)) return { status: status() };
+      if (known.includes(service)) return { status: status() };
       throw new NotFoundError(`health of ${JSON.stringify(service)}: no such service`);
     },
     watch: async function* ({ service }, { signal }) {
-      if (!SERVICES.includes(service)) {
+      if (!known.includes(service)) {
         // The protocol's rule: the service may come later, so the stream stays open.
         yield { status: ServingStatus.SERVICE_UNKNOWN };
         await firstAbort(signal, ending);

@@ -8,16 +8,20 @@
 
 import { chmodSync, unlinkSync } from "node:fs";
 import net from "node:net";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { Log } from "../snapshots/log.js";
 import { AlreadyExistsError, InvalidArgumentError } from "../system/errors.js";
 import type { ProxySnapshots } from "../views/proxy-snapshots.js";
+import { withPlainAuthority } from "./authority-filter.js";
 import { snapshotHandlers } from "./containerd/snapshot-service.js";
 import type { Core } from "./core.js";
+import { criImageHandlers } from "./cri/image-service.js";
 import { daemonHandlers } from "./daemon-service.js";
 import { Snapshots } from "./gen/containerd/services/snapshots/v1/snapshots_pb.js";
 import { Health } from "./gen/grpc/health/v1/health_pb.js";
+import { ImageService } from "./gen/runtime/v1/image_pb.js";
 import { Varve } from "./gen/varve/v1/varve_pb.js";
 import { addService, type ServeOptions } from "./grpc-adapter.js";
 import { healthHandlers } from "./health-service.js";
@@ -37,6 +41,10 @@ export interface ServedApi {
   /** The flag that chooses the path, for messages. */
   readonly flag: string;
   readonly log: Log;
+  /** Full names of its services. */
+  readonly services: readonly string[];
+  /** What the server reads in a connection's stead. */
+  readonly filter?: (connection: net.Socket) => Duplex;
   addTo(server: Server, options: ServeOptions): void;
 }
 
@@ -46,6 +54,7 @@ export function varveApi(core: Core): ServedApi {
     socketPath: core.paths.socket,
     flag: "--socket",
     log: core.log,
+    services: [Varve.typeName],
     addTo: (server, options) => {
       const handlers = {
         ...daemonHandlers(core),
@@ -64,8 +73,23 @@ export function containerdApi(socketPath: string, snapshots: ProxySnapshots, log
     socketPath,
     flag: "--containerd-socket",
     log,
+    services: [Snapshots.typeName],
     addTo: (server, options) => {
       addService(server, Snapshots, snapshotHandlers(snapshots), options);
+    },
+  };
+}
+
+/** Kubernetes' image service. */
+export function criApi(socketPath: string, core: Core): ServedApi {
+  return {
+    socketPath,
+    flag: "--cri-socket",
+    log: core.log,
+    services: [ImageService.typeName],
+    filter: withPlainAuthority,
+    addTo: (server, options) => {
+      addService(server, ImageService, criImageHandlers(core), options);
     },
   };
 }
@@ -87,7 +111,8 @@ export class RpcServer {
     this.#socketPath = api.socketPath;
     this.#grpc = this.#makeServer(api);
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
-    this.#inject = (connection) => injector.injectConnection(connection);
+    const { filter = (connection) => connection } = api;
+    this.#inject = (connection) => injector.injectConnection(filter(connection));
   }
 
   /**
@@ -154,7 +179,7 @@ export class RpcServer {
       },
     };
     api.addTo(server, options);
-    addService(server, Health, healthHandlers(this.#ending.signal), options);
+    addService(server, Health, healthHandlers(api.services, this.#ending.signal), options);
     return server;
   }
 }

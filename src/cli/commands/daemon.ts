@@ -18,6 +18,7 @@ interface DaemonFlags {
   readonly unpackWorkers?: number;
   readonly containerdSocket?: string;
   readonly containerdMounts?: string;
+  readonly criSocket?: string;
   readonly maxLayerGib?: number;
   readonly maxLayerRatio?: number;
 }
@@ -49,6 +50,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
         MOUNT_FORMS,
       ),
     )
+    .option("--cri-socket <path>", "Also be the image service of a kubelet, on this socket")
     .option("--max-layer-gib <count>", "Refuse layers that unpack to more (default: 1024)", countOf)
     .option(
       "--max-layer-ratio <count>",
@@ -94,7 +96,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
-  const { containerdSocket, containerdMounts } = flags;
+  const { containerdSocket, containerdMounts, criSocket } = flags;
   const { logLevel, keepMounts, fuseWorkers, unpackWorkers, maxLayerGib, maxLayerRatio } = flags;
   const code = await daemon.runDaemon({
     root,
@@ -109,6 +111,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     unpackWorkers,
     containerdSocket,
     containerdMounts,
+    criSocket,
     maxLayerGib,
     maxLayerRatio,
   });

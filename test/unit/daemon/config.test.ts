@@ -55,6 +55,12 @@ describe("loadConfig", () => {
     expect(loadConfig({ state: "/s", socket: "/x.sock" }, {}).socket).toBe("/x.sock");
   });
 
+  it("serves a kubelet only when it is given a socket, whose path is made absolute", () => {
+    expect(loadConfig({}, {}).criSocket).toBeUndefined();
+    expect(loadConfig({}, { VARVE_CRI_SOCKET: "/run/cri.sock" }).criSocket).toBe("/run/cri.sock");
+    expect(loadConfig({ criSocket: "cri.sock" }, {}).criSocket).toBe(path.resolve("cri.sock"));
+  });
+
   it("serves a containerd only when it is given a socket, with FUSE mounts unless told otherwise", () => {
     expect(loadConfig({}, {})).toMatchObject({
       containerdSocket: undefined,

@@ -1,0 +1,57 @@
+/** Pulls that a kubelet asks for. */
+
+import type { Digest } from "../../content/digest.js";
+import { normalizeReference, parseReference, repositoryOf } from "../../images/reference.js";
+import { UnavailableError } from "../../system/errors.js";
+import type { Core } from "../core.js";
+import { StatusError } from "../errors.js";
+import type { AuthConfig } from "../gen/runtime/v1/image_pb.js";
+import { Status } from "../status.js";
+import { pullImage } from "../use-cases/pull-image.js";
+import { pullCredentials } from "./pull-auth.js";
+
+// Kubelets compare the beginning of the message, which they see bare only with the status UNKNOWN.
+const REGISTRY_UNAVAILABLE = "RegistryUnavailable";
+
+/**
+ * Pulls an image and gives it, beside the name that was asked for, that of its digest: when the tag
+ * moves on, the image is still there under that one until the kubelet removes it.
+ *
+ * @returns the image's ID
+ * @throws StatusError the registry cannot be reached; else as `pullImage` of the use cases
+ */
+export async function pullForKubelet(
+  core: Core,
+  o: { name: string; auth: AuthConfig | undefined; signal: AbortSignal },
+): Promise<Digest> {
+  const reference = normalizeReference(o.name);
+  const { domain } = parseReference(reference);
+  const credentials = pullCredentials(o.auth, domain);
+  try {
+    const pulled = await pullImage(core, {
+      reference,
+      platforms: [],
+      allPlatforms: false,
+      unpack: true,
+      policy: "always",
+      access: { ...(credentials === undefined ? {} : { credentials }), environment: process.env },
+      signal: o.signal,
+    });
+    await nameByDigest(core, reference);
+    return pulled.id;
+  } catch (error) {
+    if (!(error instanceof UnavailableError)) throw error;
+    const message = `${REGISTRY_UNAVAILABLE}: ${error.message}`;
+    throw new StatusError(Status.UNKNOWN, message, error);
+  }
+}
+
+async function nameByDigest(core: Core, reference: string): Promise<void> {
+  const row = core.database.references.get(reference);
+  // Somebody has removed it in this very moment.
+  if (row === undefined) return;
+  const byDigest = `${repositoryOf(parseReference(reference))}@${row.target.digest}`;
+  if (core.database.references.get(byDigest) === undefined) {
+    await core.images.create(byDigest, row.target);
+  }
+}

@@ -1,0 +1,16 @@
+/** What the stores occupy on disk. */
+
+import type { Database } from "../../metadata/database.js";
+import type { DiskUsage } from "../../snapshots/disk-usage.js";
+
+/**
+ * Blobs and unpacked layers, containerd's included, from what was counted when they were made: the
+ * answer takes no walk over the disk. What is being written in views and containers does not count.
+ */
+export function storeUsage(database: Database): DiskUsage {
+  const layers = [...database.snapshots.list(), ...database.containerd.list()];
+  return {
+    bytes: layers.reduce((sum, row) => sum + (row.sizeBytes ?? 0), database.blobs.totalBytes()),
+    inodes: layers.reduce((sum, row) => sum + (row.inodes ?? 0), database.blobs.list().length),
+  };
+}
