@@ -25,6 +25,7 @@ const IMAGES = "Images:";
 const REGISTRIES = "Registries:";
 const VIEWS = "Views (mounted root file systems):";
 const BUILD = "From a view to an image:";
+const STORE = "The store:";
 const DAEMON = "Daemon and help:";
 
 /** All commands in the order of the help. */
@@ -90,6 +91,18 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import("./commands/unpack.js"),
   },
   {
+    name: "pin",
+    group: IMAGES,
+    summary: "Keep images from being cleaned up",
+    load: () => import("./commands/pin.js"),
+  },
+  {
+    name: "unpin",
+    group: IMAGES,
+    summary: "Let pinned images be cleaned up again",
+    load: () => import("./commands/unpin.js"),
+  },
+  {
     name: "image",
     group: IMAGES,
     summary: "The commands above by docker's longer names",
@@ -150,6 +163,30 @@ export const COMMANDS: readonly CommandEntry[] = [
     group: BUILD,
     summary: "Write an OCI runtime bundle of a view",
     load: () => import("./commands/bundle.js"),
+  },
+  {
+    name: "df",
+    group: STORE,
+    summary: "Show what takes how much of the disk",
+    load: () => import("./commands/df.js"),
+  },
+  {
+    name: "prune",
+    group: STORE,
+    summary: "Remove images that nothing uses",
+    load: () => import("./commands/prune.js"),
+  },
+  {
+    name: "lease",
+    group: STORE,
+    summary: "Keep content from garbage collection for a time",
+    load: () => import("./commands/lease.js"),
+  },
+  {
+    name: "events",
+    group: STORE,
+    summary: "Show what happens, as it happens",
+    load: () => import("./commands/events.js"),
   },
   {
     name: "daemon",

@@ -182,14 +182,28 @@ async function valuesOf(name: string, cli: CliContext): Promise<Completion> {
     case "repository":
     case "new-name":
       return { candidates: await images(cli) };
+    case "lease":
+      return { candidates: await leases(cli) };
     case "view":
       return { candidates: await views(cli) };
     case "name":
       return { candidates: [...(await views(cli)), ...(await images(cli))] };
     case "format":
       return words("json", "table");
+    case "prune-filter":
+      return words("until=", "label=", "label!=");
+    case "event-filter":
+      return words("type=", "event=", "image=", "view=", "lease=", "label=");
     case "filter":
-      return words("reference=", "dangling=true", "dangling=false", "label=", "before=", "since=");
+      return words(
+        "reference=",
+        "dangling=true",
+        "dangling=false",
+        "label=",
+        "before=",
+        "since=",
+        "pinned=true",
+      );
     case "platform":
       return words("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/riscv64");
     default:
@@ -204,6 +218,18 @@ async function images(cli: CliContext): Promise<Candidate[]> {
     return answer.images.flatMap((image) =>
       image.repoTags.map((tag) => ({ value: familiarName(tag), description: "image" })),
     );
+  } finally {
+    client.close();
+  }
+}
+
+async function leases(cli: CliContext): Promise<Candidate[]> {
+  const client = await cli.connect();
+  try {
+    const answer = await client.listLeases({ timeoutMs: TIMEOUT_MS });
+    return answer.leases
+      .filter((lease) => !lease.transient)
+      .map((lease) => ({ value: lease.id, description: "lease" }));
   } finally {
     client.close();
   }

@@ -54,6 +54,8 @@ export function describeImage(response: InspectImageResponse): object {
     ChainID: image.chainId,
     Unpacked: image.unpacked,
     Pinned: image.pinned,
+    PinnedReferences: image.pinnedReferences.map(familiarName),
+    LastUsed: rfc3339(image.lastUsed),
     Labels: new Map(Object.entries(image.labels)),
   };
 }

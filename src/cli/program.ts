@@ -91,3 +91,13 @@ function helpWidth(cli: CliContext): { helpWidth: number } {
   // 80 where there is no terminal, so that help in a pipe or a document is always the same.
   return { helpWidth: Math.min(cli.stdout.columns ?? 80, 100) };
 }
+
+/** Commands whose -v is docker's --verbose, while it asks for the version everywhere else. */
+const VERBOSE_COMMANDS = ["df"];
+
+/** The arguments with such a -v spelt out, since global options are found behind commands, too. */
+export function spellOutVerbose(argv: readonly string[]): string[] {
+  const command = argv.findIndex((word) => VERBOSE_COMMANDS.includes(word));
+  if (command < 0) return [...argv];
+  return argv.map((word, position) => (position > command && word === "-v" ? "--verbose" : word));
+}

@@ -17,9 +17,11 @@ export async function askPerson(
   cli: CliContext,
   question: string,
   isSecret: boolean,
+  /** What to do where there is nobody to ask. */
+  remedy = "use --username and --password-stdin",
 ): Promise<string> {
   if (cli.stdin.isTTY !== true) {
-    throw new UsageError("standard input is no terminal; use --username and --password-stdin");
+    throw new UsageError(`standard input is no terminal; ${remedy}`);
   }
   cli.stderr.write(question);
   // Readline shows what is typed by writing it: here, to nowhere.

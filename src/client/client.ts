@@ -11,8 +11,13 @@ import {
   type CommitViewResponse,
   type CreateBundleRequestSchema,
   type CreateBundleResponse,
+  type CreateLeaseRequestSchema,
+  type CreateLeaseResponse,
   type DiffViewRequestSchema,
   type DiffViewResponse,
+  type DiskUsageResponse,
+  type Event,
+  type EventsRequestSchema,
   type ImageHistoryRequestSchema,
   type ImageHistoryResponse,
   type InfoResponse,
@@ -22,6 +27,7 @@ import {
   type InspectViewResponse,
   type ListImagesRequestSchema,
   type ListImagesResponse,
+  type ListLeasesResponse,
   type ListViewsRequestSchema,
   type ListViewsResponse,
   type LoadImagesOptionsSchema,
@@ -33,12 +39,18 @@ import {
   type LogoutResponse,
   type MountViewRequestSchema,
   type MountViewResponse,
+  type PinImageRequestSchema,
+  type PinImageResponse,
+  type PruneRequestSchema,
+  type PruneResponse,
   type PullImageRequestSchema,
   type PullImageResponse,
   type PushImageRequestSchema,
   type PushImageResponse,
   type RemoveImageRequestSchema,
   type RemoveImageResponse,
+  type RemoveLeaseRequestSchema,
+  type RemoveLeaseResponse,
   type RemoveViewRequestSchema,
   type RemoveViewResponse,
   type SaveImagesRequestSchema,
@@ -151,6 +163,56 @@ export class VarveClient {
     options?: CallOptions,
   ): Promise<RemoveImageResponse> {
     return this.#transport.unary(rpc.removeImage, request, options);
+  }
+
+  /** Pins names of images, or takes their pins away. */
+  pinImage(
+    request: MessageInitShape<typeof PinImageRequestSchema>,
+    options?: CallOptions,
+  ): Promise<PinImageResponse> {
+    return this.#transport.unary(rpc.pinImage, request, options);
+  }
+
+  /** What images, unpacked layers, views and the build cache take. */
+  diskUsage(options?: CallOptions): Promise<DiskUsageResponse> {
+    return this.#transport.unary(rpc.diskUsage, {}, options);
+  }
+
+  /** Removes images that nothing uses, or tells which they are. */
+  prune(
+    request: MessageInitShape<typeof PruneRequestSchema> = {},
+    options?: CallOptions,
+  ): Promise<PruneResponse> {
+    return this.#transport.unary(rpc.prune, request, options);
+  }
+
+  /** Keeps images, blobs or unpacked layers from garbage collection. */
+  createLease(
+    request: MessageInitShape<typeof CreateLeaseRequestSchema>,
+    options?: CallOptions,
+  ): Promise<CreateLeaseResponse> {
+    return this.#transport.unary(rpc.createLease, request, options);
+  }
+
+  /** All leases that have not expired. */
+  listLeases(options?: CallOptions): Promise<ListLeasesResponse> {
+    return this.#transport.unary(rpc.listLeases, {}, options);
+  }
+
+  /** Removes a lease. */
+  removeLease(
+    request: MessageInitShape<typeof RemoveLeaseRequestSchema>,
+    options?: CallOptions,
+  ): Promise<RemoveLeaseResponse> {
+    return this.#transport.unary(rpc.removeLease, request, options);
+  }
+
+  /** What happens in the store, as it happens. */
+  events(
+    request: MessageInitShape<typeof EventsRequestSchema> = {},
+    options?: CallOptions,
+  ): AsyncGenerator<Event, void, undefined> {
+    return this.#transport.serverStream(rpc.events, request, options);
   }
 
   /** Unpacks an image's layers; the last message has the chain ID. */

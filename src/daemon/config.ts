@@ -48,6 +48,13 @@ export interface DaemonConfig {
   readonly maxLayerGib: number | undefined;
   /** So is one that unpacks to more than this many times its size, once that is beyond 1 GiB. */
   readonly maxLayerRatio: number | undefined;
+  /**
+   * When the root's disk is fuller than this, in percent, images that nothing uses are removed;
+   * undefined: never.
+   */
+  readonly gcHigh: number | undefined;
+  /** … until it is not fuller than this. Undefined: 5 below `gcHigh`. */
+  readonly gcLow: number | undefined;
 }
 
 /** Command-line flags, as given; undefined ones were not. */
@@ -67,6 +74,8 @@ export interface ConfigFlags {
   readonly criSocket?: string | undefined;
   readonly maxLayerGib?: number | undefined;
   readonly maxLayerRatio?: number | undefined;
+  readonly gcHigh?: number | undefined;
+  readonly gcLow?: number | undefined;
 }
 
 const MOUNT_FORMS: readonly MountForm[] = ["fuse", "overlay"];
@@ -79,6 +88,12 @@ const workers = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_WO
 // An exbibyte: numbers stay exact, and nothing is as large.
 const MAX_LIMIT = 2 ** 30;
 const limit = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_LIMIT));
+const percent = v.pipe(
+  v.number(),
+  v.integer(),
+  v.minValue(1),
+  v.maxValue(99, "must be a percentage from 1 to 99"),
+);
 const SETTINGS = {
   root: text,
   state: text,
@@ -93,20 +108,23 @@ const SETTINGS = {
   criSocket: text,
   maxLayerGib: limit,
   maxLayerRatio: limit,
+  gcHigh: percent,
+  gcLow: percent,
 } as const;
 
 type Key = keyof typeof SETTINGS;
 type Values = { -readonly [K in Key]?: DaemonConfig[K] };
 const KEYS = Object.keys(SETTINGS) as Key[];
 
-/** logLevel → log_level, the spelling in the TOML file. */
+/** logLevel → log_level, gcHigh → gc.high (of a table): the spelling in the TOML file. */
 function fileKey(key: Key): string {
-  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  const spelt = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return spelt.replace(/^gc_/, "gc.");
 }
 
 /** logLevel → VARVE_LOG_LEVEL. */
 function variableName(key: Key): string {
-  return `VARVE_${fileKey(key).toUpperCase()}`;
+  return `VARVE_${fileKey(key).replace(".", "_").toUpperCase()}`;
 }
 
 /**
@@ -137,7 +155,7 @@ function fromFlags(flags: ConfigFlags): Values {
 }
 
 function dashed(key: Key): string {
-  return fileKey(key).replaceAll("_", "-");
+  return fileKey(key).replaceAll(/[_.]/g, "-");
 }
 
 function fromEnvironment(environment: Environment): Values {
@@ -155,7 +173,8 @@ function fromEnvironment(environment: Environment): Values {
 /** The typed value of a variable's text; what does not parse is left for the schema to refuse. */
 function fromText(key: Key, value: string): unknown {
   const schema = SETTINGS[key];
-  if (schema === workers || schema === limit) return /^[0-9]+$/.test(value) ? Number(value) : value;
+  if (schema === workers || schema === limit || schema === percent)
+    return /^[0-9]+$/.test(value) ? Number(value) : value;
   if (key === "keepMounts" || key === "restoreViews") {
     if (/^(1|true|yes|on)$/i.test(value)) return true;
     if (/^(0|false|no|off)$/i.test(value)) return false;
@@ -204,12 +223,21 @@ function parseTable(file: string, source: string): Record<string, unknown> {
 function checkTable(table: Record<string, unknown>, file: string): Values {
   const keys = new Map(KEYS.map((key) => [fileKey(key), key]));
   const given: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(table)) {
+  for (const [name, value] of flatEntries(table)) {
     const key = keys.get(name);
     if (key === undefined) throw unknownKey(file, name, [...keys.keys()]);
     given[key] = check(key, value, `${file}: ${name}`);
   }
   return given as Values;
+}
+
+/** `[gc]` with `high = 85` is `gc.high = 85`. */
+function flatEntries(table: Record<string, unknown>): [string, unknown][] {
+  return Object.entries(table).flatMap(([name, value]): [string, unknown][] => {
+    const isTable = typeof value === "object" && value !== null && !Array.isArray(value);
+    if (!isTable || name !== "gc") return [[name, value]];
+    return Object.entries(value).map(([inner, setting]) => [`${name}.${inner}`, setting]);
+  });
 }
 
 function unknownKey(file: string, name: string, known: string[]): InvalidArgumentError {
@@ -255,5 +283,15 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     criSocket: given.criSocket === undefined ? undefined : path.resolve(given.criSocket),
     maxLayerGib: given.maxLayerGib,
     maxLayerRatio: given.maxLayerRatio,
+    ...thresholds(given),
   };
+}
+
+function thresholds({ gcHigh, gcLow }: Values): Pick<DaemonConfig, "gcHigh" | "gcLow"> {
+  if (gcLow !== undefined && (gcHigh === undefined || gcLow > gcHigh)) {
+    throw new InvalidArgumentError(
+      `configuration: gc.low = ${gcLow}: want it beside a gc.high, and not above it`,
+    );
+  }
+  return { gcHigh, gcLow };
 }

@@ -3,10 +3,12 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 import { ContentStore } from "../content/content-store.js";
+import { AutomaticCollection } from "../images/automatic-collection.js";
 import { GarbageCollector } from "../images/garbage-collector.js";
 import { ImageStore } from "../images/image-store.js";
 import type { LayerLimits } from "../layers/limits.js";
 import { type Database, openDatabase } from "../metadata/database.js";
+import { EventLog } from "../metadata/event-log.js";
 import { Registries } from "../registry/registries.js";
 import type { Core, Machine } from "../services/core.js";
 import { containerdApi, criApi, RpcServer, varveApi } from "../services/server.js";
@@ -24,6 +26,9 @@ import { examineMachine } from "./machine.js";
 
 /** Undoes one step of the start. */
 type Cleanup = () => Promise<void> | void;
+
+/** Percent of the disk to free when only `gc.high` is configured; a kubelet's default. */
+const LOW_BELOW_HIGH = 5;
 
 /** A running daemon. */
 export class Daemon {
@@ -103,11 +108,31 @@ async function start(
   const kubelet = await listenForKubelet(config, core, onCleanup);
   process.umask(0);
   await core.views.open({ restore: config.restoreViews });
+  startCollecting(config, core, onCleanup);
   await containerd?.snapshots.open();
   server.accept();
   containerd?.server.accept();
   kubelet?.accept();
   return core;
+}
+
+function startCollecting(config: DaemonConfig, core: Core, onCleanup: OnCleanup): void {
+  const { gcHigh: high, gcLow } = config;
+  const low = gcLow ?? (high === undefined ? undefined : Math.max(1, high - LOW_BELOW_HIGH));
+  const collection = new AutomaticCollection({
+    ...core,
+    thresholds: high === undefined || low === undefined ? undefined : { high, low },
+    usedPercent: () => usedPercent(config.root),
+  });
+  collection.start();
+  onCleanup(() => collection.stop());
+}
+
+/** As df counts: of what ordinary users can fill. */
+async function usedPercent(directory: string): Promise<number> {
+  const { blocks, bfree, bavail } = await fs.statfs(directory);
+  const used = blocks - bfree;
+  return used + bavail === 0 ? 0 : (100 * used) / (used + bavail);
 }
 
 /** The parts that make this daemon a containerd's snapshotter, if that is configured. */
@@ -191,8 +216,9 @@ async function openStores(
   });
   // What crashed work had leased is nobody's now.
   if (database.leases.deleteTransient() > 0) await garbage.run();
+  const events = new EventLog();
   const views = new Views({
-    ...{ root, state, database, snapshots, tasks, privileged, log },
+    ...{ root, state, database, snapshots, tasks, privileged, log, events },
     workers: config.fuseWorkers,
   });
   return {
@@ -202,7 +228,8 @@ async function openStores(
     unpacker,
     garbage,
     views,
-    images: new ImageStore({ database, content }),
+    events,
+    images: new ImageStore({ database, content, events }),
     registries: new Registries({ database, content }),
   };
 }

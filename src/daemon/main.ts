@@ -142,6 +142,8 @@ function parseFlags(args: readonly string[]): ConfigFlags {
         "cri-socket": text,
         "max-layer-gib": text,
         "max-layer-ratio": text,
+        "gc-high": text,
+        "gc-low": text,
       },
     });
     const count = (given: string | undefined) => (given === undefined ? undefined : Number(given));
@@ -160,6 +162,8 @@ function parseFlags(args: readonly string[]): ConfigFlags {
       criSocket: values["cri-socket"],
       maxLayerGib: count(values["max-layer-gib"]),
       maxLayerRatio: count(values["max-layer-ratio"]),
+      gcHigh: count(values["gc-high"]),
+      gcLow: count(values["gc-low"]),
     };
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message, { cause: error });

@@ -4,11 +4,15 @@ import { Mutex } from "async-mutex";
 import type { ContentStore } from "../content/content-store.js";
 import type { Digest } from "../content/digest.js";
 import type { Database } from "../metadata/database.js";
-import { sweepGarbage } from "../metadata/garbage-collection.js";
+import {
+  findGarbage,
+  type Garbage,
+  type GarbageQuery,
+  type IgnoredRoots,
+  reach,
+  sweepGarbage,
+} from "../metadata/garbage-collection.js";
 import { ReferenceReader } from "./image-graph.js";
-
-/** What a collection removed. */
-export type GarbageReport = { readonly blobs: Digest[]; readonly snapshots: string[] };
 
 /** What the collector works on. */
 export type GarbageCollectorOptions = {
@@ -35,17 +39,31 @@ export class GarbageCollector {
   }
 
   /** Removes what nothing refers to; waits for a run that is under way, then runs itself. */
-  async run(): Promise<GarbageReport> {
+  async run(): Promise<Garbage> {
     return await this.#mutex.runExclusive(() => this.#collect());
   }
 
-  async #collect(): Promise<GarbageReport> {
-    const { database, content } = this.#options;
-    const swept = sweepGarbage(database, {
+  /** What a run would remove if the ignored roots were gone. */
+  preview(ignored: IgnoredRoots): Garbage {
+    return findGarbage(this.#options.database, this.#query(), ignored);
+  }
+
+  /** The blobs and snapshots that `roots` keep, themselves included; also those that are not here. */
+  reach(roots: Iterable<Digest>): ReturnType<typeof reach> {
+    return reach(this.#options.database, this.#query().references, roots);
+  }
+
+  #query(): GarbageQuery {
+    return {
       references: (digest) => this.#reader.read(digest),
-      busyBlobs: content.busyDigests(),
+      busyBlobs: this.#options.content.busyDigests(),
       busySnapshots: this.#options.busySnapshots?.() ?? [],
-    });
+    };
+  }
+
+  async #collect(): Promise<Garbage> {
+    const { database, content } = this.#options;
+    const swept = sweepGarbage(database, this.#query());
     this.#reader.forget(swept.blobs);
     // Both calls rename synchronously, before anything else can run; the waiting comes after.
     const files = content.discardFiles(swept.blobs);

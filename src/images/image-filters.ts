@@ -1,4 +1,4 @@
-/** docker's image filters: reference, dangling, label, before, since. */
+/** docker's image filters (reference, dangling, label, before, since), and pinned. */
 
 import { InvalidArgumentError } from "../system/errors.js";
 import type { ImageRecord } from "./image-record.js";
@@ -7,7 +7,7 @@ import { familiarRepository, formatReference, parseReference } from "./reference
 /** How filters look up the image named by "before" and "since". */
 export type FilterLookup = (refOrId: string) => ImageRecord;
 
-const KEYS = ["reference", "dangling", "label", "before", "since"] as const;
+const KEYS = ["reference", "dangling", "label", "before", "since", "pinned"] as const;
 type Key = (typeof KEYS)[number];
 
 /**
@@ -25,7 +25,9 @@ export function filterImages(
   let result = [...images];
   const patterns = values.get("reference");
   if (patterns !== undefined) result = narrowReferences(result, patterns);
-  const dangling = values.get("dangling")?.map(parseBoolean);
+  const pinned = values.get("pinned")?.map((text) => parseBoolean("pinned", text));
+  if (pinned !== undefined) result = result.filter((image) => pinned.includes(image.pinned));
+  const dangling = values.get("dangling")?.map((text) => parseBoolean("dangling", text));
   if (dangling !== undefined) {
     result = result.filter((image) => dangling.includes(isDangling(image)));
   }
@@ -64,17 +66,18 @@ function parseFilters(filters: readonly string[]): Map<Key, string[]> {
   return values;
 }
 
-function parseBoolean(text: string): boolean {
+function parseBoolean(key: Key, text: string): boolean {
   if (text === "true" || text === "1") return true;
   if (text === "false" || text === "0") return false;
-  throw new InvalidArgumentError(`filter "dangling=${text}": want true or false`);
+  throw new InvalidArgumentError(`filter "${key}=${text}": want true or false`);
 }
 
 function isDangling(image: ImageRecord): boolean {
   return image.repoTags.length === 0;
 }
 
-function hasLabel(image: ImageRecord, label: string): boolean {
+/** True when the image has the label "KEY", or "KEY=VALUE" with that value. */
+export function hasLabel(image: Pick<ImageRecord, "labels">, label: string): boolean {
   const [key, ...rest] = label.split("=") as [string, ...string[]];
   const value = Object.hasOwn(image.labels, key) ? image.labels[key] : undefined;
   return value !== undefined && (rest.length === 0 || value === rest.join("="));

@@ -8,8 +8,8 @@ import type { Platform } from "./platform.js";
 import { isDanglingName, parseReference, repositoryOf } from "./reference.js";
 
 /**
- * A reference with this label keeps its image from being cleaned up by kubelets. An image is pinned
- * while any of its references is.
+ * A reference with this label keeps its image from being cleaned up, by us and by kubelets. An image
+ * is pinned while any of its references is.
  */
 export const PINNED_LABEL = "io.cri-containerd.pinned";
 
@@ -28,6 +28,11 @@ export type Summary = {
 
 /** A target and the reference that leads to it; without one, a view keeps it. */
 export type ImageTarget = { readonly reference?: ReferenceRow; readonly summary: Summary };
+
+/** True for a reference that is pinned. */
+export function isPinned(row: Pick<ReferenceRow, "labels">): boolean {
+  return row.labels[PINNED_LABEL] === "pinned";
+}
 
 /** Merges targets into images; names are sorted. */
 export function mergeImages(targets: readonly ImageTarget[], database: Database): ImageRecord[] {
@@ -50,11 +55,15 @@ function mergeGroup(group: readonly ImageTarget[], database: Database): ImageRec
     if (parsed.tag !== undefined) tags.add(reference.name);
     digests.add(`${repositoryOf(parsed)}@${parsed.digest ?? reference.target.digest}`);
   }
+  const rows = group.flatMap(({ reference }) => (reference === undefined ? [] : [reference]));
+  const pinned = rows.filter(isPinned);
+  const arrivedNs = latest(rows.map((row) => row.updatedNs));
   return {
     id: summary.id,
     repoTags: [...tags].sort(),
     repoDigests: [...digests].sort(),
     digest: summary.target.digest,
+    manifestDigest: summary.manifestDigest,
     mediaType: summary.target.mediaType,
     ...(summary.created === undefined ? {} : { created: summary.created }),
     size: summary.size,
@@ -64,6 +73,15 @@ function mergeGroup(group: readonly ImageTarget[], database: Database): ImageRec
       summary.chainId === undefined || database.snapshots.get(summary.chainId) !== undefined,
     labels: summary.labels,
     user: summary.user,
-    pinned: group.some(({ reference }) => reference?.labels[PINNED_LABEL] === "pinned"),
+    pinned: pinned.length > 0,
+    references: rows.map((row) => row.name).sort(),
+    pinnedReferences: pinned.map((row) => row.name).sort(),
+    targets: [...new Set(rows.map((row) => row.target.digest))],
+    arrivedNs,
+    lastUsedNs: latest([arrivedNs, database.uses.get(summary.id) ?? 0n]),
   };
+}
+
+function latest(times: readonly bigint[]): bigint {
+  return times.toSorted((a, b) => (a < b ? -1 : 1)).at(-1) ?? 0n;
 }

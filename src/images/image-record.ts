@@ -16,6 +16,8 @@ export type ImageRecord = {
   readonly repoDigests: readonly string[];
   /** The digest of the target: manifest or index. */
   readonly digest: Digest;
+  /** The digest of the store's platform's manifest; the target's when that is a manifest. */
+  readonly manifestDigest: Digest;
   /** The target's media type. */
   readonly mediaType: string;
   /** RFC 3339, as the config says. */
@@ -33,6 +35,16 @@ export type ImageRecord = {
   readonly user: string;
   /** True while any of its references is pinned. */
   readonly pinned: boolean;
+  /** Its references as the store knows them, sorted; none for an image that only a view keeps. */
+  readonly references: readonly string[];
+  /** The pinned ones of them. */
+  readonly pinnedReferences: readonly string[];
+  /** What they point to. */
+  readonly targets: readonly Digest[];
+  /** When the latest of them came to the image, in nanoseconds since 1970. */
+  readonly arrivedNs: bigint;
+  /** When it came here or was last worked with, in nanoseconds since 1970. */
+  readonly lastUsedNs: bigint;
 };
 
 /** One platform of an image: everything needed to unpack it, mount it, commit on it or save it. */

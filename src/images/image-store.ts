@@ -13,12 +13,19 @@ import { Mutex } from "async-mutex";
 import type { ContentStore } from "../content/content-store.js";
 import type { Digest } from "../content/digest.js";
 import type { Database } from "../metadata/database.js";
+import type { EventLog } from "../metadata/event-log.js";
 import type { Labels } from "../metadata/labels.js";
 import type { ReferenceRow, ReferenceTarget } from "../metadata/reference-table.js";
-import { FailedPreconditionError, InvalidArgumentError, NotFoundError } from "../system/errors.js";
+import { FailedPreconditionError, InvalidArgumentError } from "../system/errors.js";
 import { createdMs, filterImages } from "./image-filters.js";
 import { findImage, leavingReferences } from "./image-lookup.js";
-import { type ImageTarget, mergeImages, PINNED_LABEL, type Summary } from "./image-merge.js";
+import {
+  type ImageTarget,
+  isPinned,
+  mergeImages,
+  PINNED_LABEL,
+  type Summary,
+} from "./image-merge.js";
 import type { ImageRecord, RemovedImage, ResolvedImage } from "./image-record.js";
 import { resolveTarget } from "./image-resolver.js";
 import { OCI_MANIFEST } from "./media-types.js";
@@ -33,14 +40,22 @@ export class ImageStore {
   readonly content: ContentStore;
   /** What is chosen out of an index when nobody says which. */
   readonly platform: Platform;
+  readonly #events: EventLog | undefined;
   /** By target digest; content never changes, so neither does this while the content is here. */
   readonly #summaries = new Map<Digest, Summary>();
   /** Changes of references go one at a time: each decides by what the others left. */
   readonly #changes = new Mutex();
 
-  constructor(options: { database: Database; content: ContentStore; platform?: Platform }) {
+  constructor(options: {
+    database: Database;
+    content: ContentStore;
+    platform?: Platform;
+    /** Is told what becomes of names. */
+    events?: EventLog;
+  }) {
     this.database = options.database;
     this.content = options.content;
+    this.#events = options.events;
     this.platform = normalizePlatform(options.platform ?? hostPlatform());
   }
 
@@ -48,7 +63,8 @@ export class ImageStore {
    * The images, newest first; also those that only a view still uses. A reference whose manifest or
    * config is gone is left out (`remove` still takes its name).
    *
-   * @param filters docker's: "reference=GLOB", "dangling=true", "label=K[=V]", "before=REF", "since=REF"
+   * @param filters docker's: "reference=GLOB", "dangling=true", "label=K[=V]", "before=REF",
+   *   "since=REF"; also "pinned=true"
    * @throws InvalidArgumentError a malformed filter
    * @throws NotFoundError the image of "before" or "since"
    */
@@ -158,7 +174,7 @@ export class ImageStore {
 
   /**
    * Points a name to a target and forgets what was remembered of it. An image that loses its last
-   * name by this stays, dangling. Durable on return.
+   * name by this stays, dangling. A pinned name stays pinned. Durable on return.
    *
    * @param reference any spelling; undefined for an image without a name
    * @throws NotFoundError the target, or its manifest or config, is not in the content store
@@ -173,24 +189,29 @@ export class ImageStore {
     return await this.#changes.runExclusive(async () => {
       this.#summaries.delete(target.digest);
       const { id } = await this.#resolveTarget(target, undefined, name ?? target.digest);
-      this.#put(name ?? danglingName(target.digest), target, labels);
+      this.#put(name ?? danglingName(target.digest), id, target, labels);
       return await this.get(id);
     });
   }
 
-  #put(name: string, target: ReferenceTarget, labels: Labels): void {
-    const { references } = this.database;
-    this.database.transaction(() => {
+  #put(name: string, id: Digest, target: ReferenceTarget, labels: Labels): void {
+    const { references, uses } = this.database;
+    const isNew = this.database.transaction(() => {
+      uses.touch(id);
       const others = references.listByTarget(target.digest);
       const isNamed = others.some((row) => !isDanglingName(row.name));
-      if (isDanglingName(name) && isNamed) return;
+      if (isDanglingName(name) && isNamed) return false;
       const old = references.get(name);
-      references.put(name, target, labels);
+      references.put(name, target, { ...old?.labels, ...labels });
       if (!isDanglingName(name)) references.delete(danglingName(target.digest));
-      if (old === undefined || old.target.digest === target.digest) return;
-      if (references.listByTarget(old.target.digest).length > 0) return;
-      references.put(danglingName(old.target.digest), old.target);
+      if (old?.target.digest === target.digest) return false;
+      if (old !== undefined && references.listByTarget(old.target.digest).length === 0) {
+        references.put(danglingName(old.target.digest), old.target);
+      }
+      return true;
     });
+    if (isNew)
+      this.#events?.publish("image", isDanglingName(name) ? "create" : "tag", id, { name });
   }
 
   /**
@@ -219,15 +240,35 @@ export class ImageStore {
     return summary && (await this.get(summary.id));
   }
 
-  /** Pins or unpins one reference: a pinned image is left alone by those who clean up. */
-  async setPinned(reference: string, pinned: boolean): Promise<void> {
-    await this.#changes.runExclusive(async () => {
-      const row = this.#rowOf(reference);
-      if (row === undefined) throw new NotFoundError(`pin image ${reference}: not found`);
-      const { [PINNED_LABEL]: _, ...labels } = row.labels;
-      const value: Labels = pinned ? { ...labels, [PINNED_LABEL]: "pinned" } : labels;
-      this.database.transaction(() => this.database.references.put(row.name, row.target, value));
+  /**
+   * Pins or unpins one name, or with an ID all names of the image. A pinned image is left alone by
+   * all that clean up.
+   *
+   * @returns the names
+   * @throws NotFoundError, InvalidArgumentError as `get`
+   */
+  async setPinned(refOrId: string, pinned: boolean): Promise<string[]> {
+    return await this.#changes.runExclusive(async () => {
+      const named = this.#rowOf(refOrId);
+      const { id } = await this.get(refOrId);
+      const rows = named === undefined ? await this.#rowsOf(id) : [named];
+      this.database.transaction(() => {
+        for (const { name, target, labels } of rows) {
+          const { [PINNED_LABEL]: _, ...others } = labels;
+          const value: Labels = pinned ? { ...others, [PINNED_LABEL]: "pinned" } : others;
+          this.database.references.put(name, target, value);
+        }
+      });
+      for (const { name } of rows) {
+        this.#events?.publish("image", pinned ? "pin" : "unpin", id, { name });
+      }
+      return rows.map((row) => row.name);
     });
+  }
+
+  /** Notes that an image is worked with: automatic collection takes those first that were not for long. */
+  touch(id: Digest): void {
+    this.database.uses.touch(id);
   }
 
   /**
@@ -236,7 +277,8 @@ export class ImageStore {
    * collection, unless a view uses it.
    *
    * @throws NotFoundError, InvalidArgumentError as `get`
-   * @throws FailedPreconditionError views use the image, or an ID has several names, without `force`
+   * @throws FailedPreconditionError views use the image, a name is pinned, or an ID has several names,
+   *   without `force`
    */
   async remove(refOrId: string, options: { force?: boolean } = {}): Promise<RemovedImage> {
     return await this.#changes.runExclusive(async () => {
@@ -247,6 +289,7 @@ export class ImageStore {
       const found = findImage(images, refOrId);
       const rows = await this.#rowsOf(found.image.id);
       const leaving = leavingReferences(rows, found.reference, force);
+      if (!force) checkUnpinned(refOrId, leaving);
       const isLast = leaving.length === rows.length;
       const users = this.database.views.list().filter((view) => view.imageId === found.image.id);
       if (isLast && users.length > 0 && !force) {
@@ -257,9 +300,11 @@ export class ImageStore {
         );
       }
       this.#deleteRows(leaving);
+      const isGone = isLast && users.length === 0;
+      this.#tellRemoved(found.image.id, leaving, isGone);
       return {
         untagged: leaving.map((row) => row.name).filter((name) => !isDanglingName(name)),
-        deleted: isLast && users.length === 0 ? [found.image.id] : [],
+        deleted: isGone ? [found.image.id] : [],
       };
     });
   }
@@ -274,6 +319,35 @@ export class ImageStore {
     return { untagged: [row.name], deleted: [] };
   }
 
+  /**
+   * Removes all names of an image that nothing uses; of one that is in use, or got or lost a name
+   * since it was looked at, none. In one transaction, so that it cannot come into use meanwhile.
+   *
+   * @returns false when it stays
+   */
+  async removeUnused(image: ImageRecord, isInUse: () => boolean): Promise<boolean> {
+    return await this.#changes.runExclusive(async () => {
+      const rows = await this.#rowsOf(image.id);
+      const isGone = this.database.transaction(() => {
+        const { references, uses } = this.database;
+        const isSame = rows.every((row) => references.get(row.name)?.updatedNs === row.updatedNs);
+        const isUsed = (uses.get(image.id) ?? 0n) > image.lastUsedNs || rows.some(isPinned);
+        if (rows.length === 0 || !isSame || isUsed || isInUse()) return false;
+        for (const row of rows) references.delete(row.name);
+        return true;
+      });
+      if (isGone) this.#tellRemoved(image.id, rows, true);
+      return isGone;
+    });
+  }
+
+  #tellRemoved(id: Digest, rows: readonly ReferenceRow[], isGone: boolean): void {
+    for (const { name } of rows) {
+      if (!isDanglingName(name)) this.#events?.publish("image", "untag", id, { name });
+    }
+    if (isGone) this.#events?.publish("image", "delete", id);
+  }
+
   #deleteRows(rows: readonly ReferenceRow[]): void {
     this.database.transaction(() => {
       for (const row of rows) this.database.references.delete(row.name);
@@ -286,4 +360,13 @@ export class ImageStore {
       reference !== undefined && summary.id === id ? [reference] : [],
     );
   }
+}
+
+function checkUnpinned(what: string, leaving: readonly ReferenceRow[]): void {
+  const pinned = leaving.filter(isPinned).map((row) => row.name);
+  if (pinned.length === 0) return;
+  throw new FailedPreconditionError(
+    `remove image ${what}: ${pinned.join(", ")} ${pinned.length === 1 ? "is" : "are"} pinned; ` +
+      "unpin first, or force",
+  );
 }

@@ -18,11 +18,13 @@ import {
   ResourceExhaustedError,
 } from "../system/errors.js";
 import { BlobTable } from "./blob-table.js";
+import { BuildStepTable } from "./build-step-table.js";
 import { ContainerdTable } from "./containerd-table.js";
 import { LeaseTable } from "./lease-table.js";
 import { ReferenceTable } from "./reference-table.js";
 import { MIGRATIONS } from "./schema.js";
 import { SnapshotTable } from "./snapshot-table.js";
+import { UseTable } from "./use-table.js";
 import { ViewTable } from "./view-table.js";
 
 /** An open database. Not for sharing between threads: one thread of the daemon owns it. */
@@ -34,6 +36,8 @@ export class Database {
   readonly views: ViewTable;
   readonly leases: LeaseTable;
   readonly containerd: ContainerdTable;
+  readonly uses: UseTable;
+  readonly buildSteps: BuildStepTable;
   readonly #sql: BetterSqlite3.Database;
 
   constructor(sql: BetterSqlite3.Database) {
@@ -45,6 +49,8 @@ export class Database {
     this.views = new ViewTable(sql);
     this.leases = new LeaseTable(sql);
     this.containerd = new ContainerdTable(sql);
+    this.uses = new UseTable(sql);
+    this.buildSteps = new BuildStepTable(sql);
   }
 
   /**

@@ -136,6 +136,11 @@ export class LeaseTable {
     return this.#resources.all(lease);
   }
 
+  /** True when the lease's time has come. */
+  isExpired(lease: LeaseRow): boolean {
+    return lease.expiresNs !== undefined && lease.expiresNs <= nowNs();
+  }
+
   /** The IDs of the leases that keep a resource. */
   holders(resource: LeaseResource): string[] {
     return this.#holders.all(resource.type, resource.id);

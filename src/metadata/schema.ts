@@ -85,4 +85,18 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE INDEX containerd_snapshots_parent ON containerd_snapshots (parent_id);
   `,
+  `
+  -- What a person used last is what automatic collection takes last.
+  CREATE TABLE image_uses (
+    image_id TEXT PRIMARY KEY,
+    used_ns INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE build_steps (
+    key TEXT PRIMARY KEY,
+    manifest_digest TEXT NOT NULL,
+    created_ns INTEGER NOT NULL,
+    used_ns INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

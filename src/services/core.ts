@@ -4,6 +4,7 @@ import type { ContentStore } from "../content/content-store.js";
 import type { GarbageCollector } from "../images/garbage-collector.js";
 import type { ImageStore } from "../images/image-store.js";
 import type { Database } from "../metadata/database.js";
+import type { EventLog } from "../metadata/event-log.js";
 import type { Registries } from "../registry/registries.js";
 import type { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
@@ -35,6 +36,7 @@ export interface Core {
   readonly images: ImageStore;
   readonly registries: Registries;
   readonly garbage: GarbageCollector;
+  readonly events: EventLog;
   readonly tasks: LayerTasks;
   readonly snapshots: SnapshotStore;
   readonly unpacker: Unpacker;

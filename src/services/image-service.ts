@@ -3,7 +3,7 @@
 import path from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { imageHistory, inspectImage } from "../images/history.js";
-import { loadImages } from "../images/load.js";
+import { type LoadedImage, loadImages } from "../images/load.js";
 import { type SaveFormat, saveImages, streamImages } from "../images/save.js";
 import { InvalidArgumentError } from "../system/errors.js";
 import type { Core } from "./core.js";
@@ -18,7 +18,7 @@ import type {
   Varve,
 } from "./gen/varve/v1/varve_pb.js";
 import type { CallContext, Handlers } from "./grpc-adapter.js";
-import { parseTimestamp, toDescriptor, toImage, toProgress } from "./messages.js";
+import { parseTimestamp, toDescriptor, toImage, toProgress, withoutDangling } from "./messages.js";
 import { withProgress } from "./progress-stream.js";
 import { unpackImage } from "./use-cases/unpack-image.js";
 
@@ -30,6 +30,7 @@ type ImageMethods =
   | "imageHistory"
   | "tagImage"
   | "removeImage"
+  | "pinImage"
   | "unpackImage";
 
 // Well under the message limit.
@@ -56,6 +57,9 @@ export function imageHandlers(core: Core): Pick<Handlers<typeof Varve>, ImageMet
     },
     imageHistory: (request) => history(core, request.reference),
     tagImage: async ({ source, target }) => ({ reference: await images.tag(source, target) }),
+    pinImage: async ({ reference, unpin }) => ({
+      references: (await images.setPinned(reference, !unpin)).map(withoutDangling),
+    }),
     removeImage: async ({ reference, force }) => {
       const removed = await images.remove(reference, { force });
       const swept = await core.garbage.run();
@@ -106,8 +110,14 @@ async function* load(
   );
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };
-    else for (const loaded of item.result) yield { loaded };
+    else for (const loaded of item.result) yield { loaded: tellLoaded(core, loaded) };
   }
+}
+
+function tellLoaded(core: Core, loaded: LoadedImage): LoadedImage {
+  const { id, reference } = loaded;
+  core.events.publish("image", "load", id, reference === undefined ? {} : { name: reference });
+  return loaded;
 }
 
 function platformsOf(options: LoadImagesOptions) {
@@ -154,7 +164,7 @@ async function* save(
         yield { chunk: chunk.subarray(start, start + SAVE_CHUNK_BYTES) };
       }
     }
-    return;
+    return await tellSaved(core, references);
   }
   const file = checkPath("save images", request.path);
   const work = withProgress((onProgress) =>
@@ -162,6 +172,19 @@ async function* save(
   );
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };
+  }
+  await tellSaved(core, references);
+}
+
+async function tellSaved(core: Core, references: readonly string[]): Promise<void> {
+  const found = await Promise.allSettled(references.map((text) => core.images.get(text)));
+  for (const [position, reference] of references.entries()) {
+    const outcome = found[position]!;
+    // It may have been removed meanwhile; it was saved all the same.
+    if (outcome.status === "rejected") continue;
+    const image = outcome.value;
+    core.images.touch(image.id);
+    core.events.publish("image", "save", image.id, { name: reference });
   }
 }
 
@@ -172,10 +195,13 @@ async function* unpack(
 ): AsyncGenerator<MessageInitShape<typeof UnpackImageResponseSchema>> {
   const { reference, platform } = request;
   const work = withProgress((onProgress) =>
-    unpackImage(core, { reference, platform, onProgress, signal }, async ({ chainId }) => chainId),
+    unpackImage(core, { reference, platform, onProgress, signal }, async ({ image, chainId }) => {
+      core.events.publish("image", "unpack", image.id, { name: image.reference });
+      return chainId ?? "";
+    }),
   );
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };
-    else yield { chainId: item.result ?? "" };
+    else yield { chainId: item.result };
   }
 }

@@ -4,14 +4,17 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Descriptor } from "../content/descriptor.js";
 import type { ImageRecord } from "../images/image-store.js";
+import { isDanglingName } from "../images/reference.js";
 import type { ViewRow } from "../metadata/view-table.js";
 import type {
   DescriptorSchema,
   ImageSchema,
+  LeaseSchema,
   ProgressSchema,
   ViewSchema,
 } from "./gen/varve/v1/varve_pb.js";
 import type { ProgressEvent } from "./progress-stream.js";
+import type { HeldLease } from "./use-cases/leases.js";
 
 type TimestampInit = Pick<Timestamp, "seconds" | "nanos"> & {
   $typeName: "google.protobuf.Timestamp";
@@ -69,6 +72,25 @@ export function toImage(image: ImageRecord): MessageInitShape<typeof ImageSchema
     unpacked: image.unpacked,
     labels: { ...image.labels },
     pinned: image.pinned,
+    pinnedReferences: image.pinnedReferences.map(withoutDangling),
+    lastUsed: toTimestamp(image.lastUsedNs),
+  };
+}
+
+/** The name of an image without a name is ours alone; to others it is docker's "<none>". */
+export function withoutDangling(name: string): string {
+  return isDanglingName(name) ? "<none>" : name;
+}
+
+export function toLease(held: HeldLease): MessageInitShape<typeof LeaseSchema> {
+  const { id, createdNs, expiresNs, labels } = held.lease;
+  return {
+    id,
+    created: toTimestamp(createdNs),
+    ...(expiresNs === undefined ? {} : { expires: toTimestamp(expiresNs) }),
+    labels: { ...labels },
+    resources: held.resources.map((resource) => ({ ...resource })),
+    transient: held.isTransient,
   };
 }
 

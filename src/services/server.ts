@@ -28,6 +28,7 @@ import { healthHandlers } from "./health-service.js";
 import { imageHandlers } from "./image-service.js";
 import { registryHandlers } from "./registry-service.js";
 import { MAX_MESSAGE_BYTES } from "./status.js";
+import { storeHandlers } from "./store-service.js";
 import { viewHandlers } from "./view-service.js";
 
 // sizeof(sun_path) less its NUL, unix(7).
@@ -60,6 +61,7 @@ export function varveApi(core: Core): ServedApi {
         ...daemonHandlers(core),
         ...imageHandlers(core),
         ...registryHandlers(core),
+        ...storeHandlers(core),
         ...viewHandlers(core),
       };
       addService(server, Varve, handlers, options);

@@ -10,6 +10,7 @@
 import { Mutex } from "async-mutex";
 import type { Digest } from "../content/digest.js";
 import type { Database } from "../metadata/database.js";
+import type { EventLog } from "../metadata/event-log.js";
 import type { ViewRow } from "../metadata/view-table.js";
 import type { DiskUsage } from "../snapshots/disk-usage.js";
 import type { Change, LayerTasks, UpperTask } from "../snapshots/layer-tasks.js";
@@ -41,6 +42,7 @@ export class Views {
   readonly #snapshots: SnapshotStore;
   readonly #tasks: LayerTasks;
   readonly #log: Log;
+  readonly #events: EventLog | undefined;
   readonly #privileged: boolean;
   readonly #directories: ViewDirectories;
   readonly #mounts: ViewMounts;
@@ -57,12 +59,15 @@ export class Views {
     workers: number;
     /** Their entry, for tests. */
     workerFile?: string;
+    /** Is told what becomes of views. */
+    events?: EventLog;
     log: Log;
   }) {
     this.#database = o.database;
     this.#snapshots = o.snapshots;
     this.#tasks = o.tasks;
     this.#log = o.log;
+    this.#events = o.events;
     this.#privileged = o.privileged;
     this.#directories = new ViewDirectories({ root: o.root, tasks: o.tasks, log: o.log });
     this.#mounts = new ViewMounts({
@@ -143,7 +148,7 @@ export class Views {
     const { imageId, manifestDigest, chainId, readOnly } = o;
     try {
       if (!readOnly) await this.#directories.create(id, chain, this.#privileged);
-      return this.#database.views.insert({
+      const view = this.#database.views.insert({
         id,
         name,
         image: o.image,
@@ -154,6 +159,8 @@ export class Views {
         target: "",
         mounted: false,
       });
+      this.#tell("create", view);
+      return view;
     } catch (error) {
       await this.#directories.remove(id);
       throw error;
@@ -207,6 +214,7 @@ export class Views {
       this.#database.views.delete(view.id);
       this.#locks.delete(view.id);
       await this.#directories.remove(view.id);
+      this.#tell("destroy", view);
     });
   }
 
@@ -285,7 +293,9 @@ export class Views {
       target ?? (view.target === "" ? undefined : view.target),
     );
     this.#database.views.setMounted(view.id, true, mountedOn);
-    return this.#database.views.get(view.id)!;
+    const mounted = this.#database.views.get(view.id)!;
+    this.#tell("mount", mounted);
+    return mounted;
   }
 
   async #restore(view: ViewRow): Promise<void> {
@@ -322,7 +332,14 @@ export class Views {
 
   #markUnmounted(viewId: string): void {
     const view = this.#database.views.get(viewId);
-    if (view?.mounted === true) this.#database.views.setMounted(viewId, false, view.target);
+    if (view?.mounted !== true) return;
+    this.#database.views.setMounted(viewId, false, view.target);
+    this.#tell("unmount", view);
+  }
+
+  #tell(action: string, view: ViewRow): void {
+    const { name, image, imageId, target } = view;
+    this.#events?.publish("view", action, view.id, { name, image, imageId, target });
   }
 
   /** Runs `work` with the view as it is once all earlier work on it is done. */

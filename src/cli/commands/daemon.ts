@@ -21,6 +21,8 @@ interface DaemonFlags {
   readonly criSocket?: string;
   readonly maxLayerGib?: number;
   readonly maxLayerRatio?: number;
+  readonly gcHigh?: number;
+  readonly gcLow?: number;
 }
 
 /** What dist/daemon/main.js exports; found by its path, since no bundle may hold it. */
@@ -57,6 +59,8 @@ export function define(command: VarveCommand, cli: CliContext): void {
       "… or to so many times their size (default: 1000)",
       countOf,
     )
+    .option("--gc-high <percent>", "Remove unused images when the disk is fuller", countOf)
+    .option("--gc-low <percent>", "… until it is not fuller than this", countOf)
     .examples(
       [
         ["varve daemon", "Run in the foreground with logs on standard error; Ctrl-C ends it"],
@@ -66,10 +70,11 @@ export function define(command: VarveCommand, cli: CliContext): void {
           "varve daemon --containerd-socket /run/varve/containerd.sock",
           "Be a snapshotter for containerd; see docs/containerd.md",
         ],
+        ["varve daemon --gc-high 85 --gc-low 80", "Keep the disk from filling up"],
         ["varve daemon stop", "End the daemon, and wait until it is gone"],
       ],
       "Other commands start a daemon by themselves when none runs. Settings may also stand in the " +
-        "configuration file or in environment variables (--log-level: log_level, VARVE_LOG_LEVEL).",
+        "configuration file or in environment variables (--log-level: log_level, VARVE_LOG_LEVEL; --gc-high: gc.high, VARVE_GC_HIGH).",
     )
     .action((flags: DaemonFlags) => runDaemon(cli.globals(), flags));
   const stop = command.command("stop") as VarveCommand;
@@ -96,7 +101,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
-  const { containerdSocket, containerdMounts, criSocket } = flags;
+  const { containerdSocket, containerdMounts, criSocket, gcHigh, gcLow } = flags;
   const { logLevel, keepMounts, fuseWorkers, unpackWorkers, maxLayerGib, maxLayerRatio } = flags;
   const code = await daemon.runDaemon({
     root,
@@ -114,6 +119,8 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     criSocket,
     maxLayerGib,
     maxLayerRatio,
+    gcHigh,
+    gcLow,
   });
   process.exit(code);
 }

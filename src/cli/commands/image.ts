@@ -15,6 +15,7 @@ const NAMES: readonly (readonly [name: string, command: string, alias?: string])
   ["tag", "tag"],
   ["rm", "rmi", "remove"],
   ["unpack", "unpack"],
+  ["prune", "prune"],
 ];
 
 /** Adds the commands; each is defined when it runs. */

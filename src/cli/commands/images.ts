@@ -29,6 +29,8 @@ interface ImageRow {
   readonly Platform: string;
   readonly ChainID: string;
   readonly Unpacked: string;
+  readonly Pinned: string;
+  readonly LastUsed: string;
 }
 
 const HEADERS = {
@@ -42,6 +44,8 @@ const HEADERS = {
   Platform: "PLATFORM",
   ChainID: "CHAIN ID",
   Unpacked: "UNPACKED",
+  Pinned: "PINNED",
+  LastUsed: "LAST USED",
 } as const;
 
 /** Adds arguments, options and the action. */
@@ -54,7 +58,8 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .option("--no-trunc", "Show whole IDs")
     .option(
       "-f, --filter <filter>",
-      "reference=PATTERN, dangling=true|false, label=KEY[=VALUE], before=IMAGE, since=IMAGE",
+      "reference=PATTERN, dangling=true|false, label=KEY[=VALUE], before=IMAGE, since=IMAGE, " +
+        "pinned=true|false",
       collect,
     )
     .option("--format <format>", "table, json, or a Go template")
@@ -87,7 +92,8 @@ async function listImages(
     for (const id of new Set(rows.map((row) => row.ID))) cli.print(id);
     return;
   }
-  for (const line of await formatList(rows, layoutOf(flags), flags.format)) cli.print(line);
+  const layout = layoutOf(flags, rows);
+  for (const line of await formatList(rows, layout, flags.format)) cli.print(line);
 }
 
 function newestFirst(a: Image, b: Image): number {
@@ -95,11 +101,13 @@ function newestFirst(a: Image, b: Image): number {
   return difference !== 0 ? difference : a.id < b.id ? -1 : 1;
 }
 
-function layoutOf(flags: ImagesFlags): ListLayout<ImageRow> {
+function layoutOf(flags: ImagesFlags, rows: readonly ImageRow[]): ListLayout<ImageRow> {
   const digest = flags.digests === true ? (["Digest"] as const) : [];
+  // Docker's table, unless there is something that docker does not have.
+  const pinned = rows.some((row) => row.Pinned === "true") ? (["Pinned"] as const) : [];
   return {
     headers: HEADERS,
-    columns: ["Repository", "Tag", ...digest, "ID", "CreatedSince", "Size"],
+    columns: ["Repository", "Tag", ...digest, "ID", "CreatedSince", "Size", ...pinned],
   };
 }
 
@@ -119,8 +127,17 @@ function rowsOf(image: Image, isTruncated: boolean): ImageRow[] {
       Platform: platformOf(image),
       ChainID: isTruncated ? shortDigest(image.chainId) : image.chainId,
       Unpacked: String(image.unpacked),
+      Pinned: String(isPinned(image, reference)),
+      LastUsed: relativeTime(image.lastUsed, Date.now()),
     };
   });
+}
+
+/** A pin of a name without a tag (by digest, or none) shows on every row of the image. */
+function isPinned(image: Image, reference: string | undefined): boolean {
+  return image.pinnedReferences.some(
+    (name) => name === reference || !image.repoTags.includes(name),
+  );
 }
 
 function platformOf(image: Image): string {

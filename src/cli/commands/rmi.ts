@@ -9,7 +9,10 @@ import { familiarName } from "../image-names.js";
 export function define(command: VarveCommand, cli: CliContext): void {
   command
     .argument("<image...>", "Names or IDs of images")
-    .option("-f, --force", "Remove all names of an ID, and images that views use")
+    .option(
+      "-f, --force",
+      "Remove all names of an ID, and images that views use or that are pinned",
+    )
     .examples([
       ["varve rmi mybox:v1", "Remove a name, and the image when it was the last one"],
       ["varve rmi -f 4f8d5e1a", "Remove an image with all its names"],

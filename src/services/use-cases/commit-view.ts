@@ -86,8 +86,12 @@ export async function commitView(core: Core, request: CommitRequest): Promise<Co
     }
     const resources = [{ type: "content", id: view.manifestDigest }] as const;
     return withLease(core.database, resources, async (lease) => {
+      core.images.touch(view.imageId);
       const layer = await commitLayer(core, { ...request, compression, view, upper, lease });
-      return commitImage(core, { reference, document, sourceDateEpoch, layer, lease });
+      const made = await commitImage(core, { reference, document, sourceDateEpoch, layer, lease });
+      const { name, image } = view;
+      core.events.publish("view", "commit", view.id, { name, image, imageId: made.id, reference });
+      return made;
     });
   });
 }

@@ -41,12 +41,16 @@ export async function pullImage(
 ): Promise<PulledImage> {
   const reference = normalizeReference(request.reference);
   const local = await findLocal(core, reference, request);
-  if (local !== undefined) return local;
+  if (local !== undefined) {
+    core.images.touch(local.id);
+    return local;
+  }
   const pull = new Pull(core, request, reference);
   return await withLease(core.database, [], async (lease) => {
     try {
       const pulled = await pull.run(lease);
       forgetKept(core.database, reference);
+      core.events.publish("image", "pull", pulled.id, { name: reference });
       return pulled;
     } catch (error) {
       if (request.signal?.aborted !== true || error instanceof CancelledError) throw error;

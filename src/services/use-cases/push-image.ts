@@ -48,6 +48,7 @@ export async function pushImage(core: Core, request: PushRequest): Promise<Pushe
   const { platform, allPlatforms, access } = request;
   const destination = destinationOf(request);
   const { domain, path, tag, digest } = parseReference(destination);
+  const { id } = await core.images.resolve(request.reference, platform);
   const plan = await planPush(core.images, request.reference, { platform, allPlatforms });
   if (digest !== undefined && digest !== plan.target.digest) {
     throw new InvalidArgumentError(
@@ -62,6 +63,8 @@ export async function pushImage(core: Core, request: PushRequest): Promise<Pushe
     await sendManifests(core, repository, plan, tag ?? plan.target.digest, request);
   });
   core.registries.forget(domain, path);
+  core.images.touch(id);
+  core.events.publish("image", "push", id, { name: destination });
   const { notice, target } = plan;
   const pushed = { reference: destination, digest: target.digest, size: target.size };
   return { ...pushed, ...(notice === undefined ? {} : { notice }) };

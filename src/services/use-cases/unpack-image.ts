@@ -40,8 +40,12 @@ export async function unpackResolved<R>(
   o: UnpackOptions,
   work: (unpacked: UnpackedImage) => Promise<R>,
 ): Promise<R> {
-  const manifest = { type: "content", id: image.manifestDescriptor.digest } as const;
-  return withLease(core.database, [manifest], async () => {
+  // The target too: who cleans up looks at what names point to.
+  const documents = [image.manifestDescriptor.digest, image.target.digest].map(
+    (id) => ({ type: "content", id }) as const,
+  );
+  return withLease(core.database, documents, async () => {
+    core.images.touch(image.id);
     const layers = image.layers.map((descriptor, position) => ({
       descriptor,
       diffId: image.diffIds[position]!,

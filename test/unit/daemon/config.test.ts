@@ -127,6 +127,23 @@ describe("loadConfig", () => {
     expect(error.message).toContain(directory);
   });
 
+  it("takes the collector's thresholds from a table, from variables and from flags", () => {
+    const file = configFile("[gc]\nhigh = 90\nlow = 70\n");
+    expect(loadConfig({ config: file }, {})).toMatchObject({ gcHigh: 90, gcLow: 70 });
+    const environment = { VARVE_GC_HIGH: "80" };
+    expect(loadConfig({ config: file }, environment)).toMatchObject({ gcHigh: 80, gcLow: 70 });
+    expect(loadConfig({ gcHigh: 60 }, environment)).toMatchObject({ gcHigh: 60 });
+    expect(loadConfig({}, {})).toMatchObject({ gcHigh: undefined, gcLow: undefined });
+    const crossed = failureOf(() => loadConfig({ config: file, gcHigh: 60 }, {}));
+    expect(crossed).toMatchObject({ code: "INVALID_ARGUMENT" });
+    expect(crossed.message).toContain("gc.low = 70");
+    expect(loadConfig({ config: configFile("gc.high = 50\n") }, {})).toMatchObject({ gcHigh: 50 });
+    for (const text of ["gc.high = 100\n", "gc.hig = 3\n", "gc = 3\n", "[gc.high]\n"]) {
+      const error = failureOf(() => loadConfig({ config: configFile(text) }, {}));
+      expect(error).toMatchObject({ code: "INVALID_ARGUMENT" });
+    }
+  });
+
   it("names the variable of a bad value", () => {
     const error = failureOf(() => loadConfig({}, { VARVE_FUSE_WORKERS: "many" }));
     expect(error.message).toContain("VARVE_FUSE_WORKERS");

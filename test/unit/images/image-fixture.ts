@@ -13,6 +13,7 @@ import type { Digest } from "../../../src/content/digest.js";
 import { GarbageCollector } from "../../../src/images/garbage-collector.js";
 import { ImageStore } from "../../../src/images/image-store.js";
 import { type Database, openDatabase } from "../../../src/metadata/database.js";
+import type { EventLog } from "../../../src/metadata/event-log.js";
 
 export const OCI = "application/vnd.oci.image";
 export const MANIFEST = `${OCI}.manifest.v1+json`;
@@ -35,7 +36,7 @@ export type Stores = {
   close(): Promise<void>;
 };
 
-export async function openStores(): Promise<Stores> {
+export async function openStores(events?: EventLog): Promise<Stores> {
   const root = await mkdtemp(path.join(tmpdir(), "varve-images-"));
   const database = openDatabase(path.join(root, "varve.db"));
   const content = new ContentStore(root, database);
@@ -44,6 +45,7 @@ export async function openStores(): Promise<Stores> {
     database,
     content,
     platform: { os: "linux", architecture: "amd64" },
+    ...(events === undefined ? {} : { events }),
   });
   const collector = new GarbageCollector({ database, content, discardSnapshots: async () => {} });
   return {

@@ -184,7 +184,7 @@ describe("a record", () => {
     await images.setPinned("app:1", true);
     await images.setPinned("app:2", false);
     expect((await images.get("app:1")).pinned).toBe(true);
-    await images.remove("app:1");
+    await images.remove("app:1", { force: true });
     expect((await images.get("app:2")).pinned).toBe(false);
   });
 

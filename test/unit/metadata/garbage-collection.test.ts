@@ -73,7 +73,7 @@ describe("a garbage collection", () => {
   it("finds nothing to do the second time", () => {
     addImage("lost");
     sweep();
-    expect(sweep()).toEqual({ blobs: [], snapshots: [] });
+    expect(sweep()).toEqual({ blobs: [], snapshots: [], bytes: 0 });
   });
 
   it("keeps the image of a view without a reference", () => {
@@ -89,7 +89,7 @@ describe("a garbage collection", () => {
       target: "/mnt",
       mounted: false,
     });
-    expect(sweep()).toEqual({ blobs: [], snapshots: [] });
+    expect(sweep()).toEqual({ blobs: [], snapshots: [], bytes: 0 });
     database.views.delete("1");
     expect(sweep().blobs).toHaveLength(3);
   });
@@ -100,7 +100,7 @@ describe("a garbage collection", () => {
     database.leases.create({ id: "l", lifetimeMs: 60_000 });
     database.leases.addResource("l", { type: "content", id: manifest });
     database.leases.addResource("l", { type: "snapshot", id: other[1]! });
-    expect(sweep()).toEqual({ blobs: [], snapshots: [] });
+    expect(sweep()).toEqual({ blobs: [], snapshots: [], bytes: 0 });
     database.leases.delete("l");
     expect(sweep()).toMatchObject({ blobs: { length: 3 }, snapshots: { length: 4 } });
   });
@@ -132,7 +132,7 @@ describe("a garbage collection", () => {
         "containerd.io/gc.ref.snapshot.varve": chain[0]!,
       },
     );
-    expect(sweep()).toEqual({ blobs: [], snapshots: [] });
+    expect(sweep()).toEqual({ blobs: [], snapshots: [], bytes: 0 });
   });
 
   it("does not follow a manifest of a platform that was not wanted", () => {
@@ -146,7 +146,7 @@ describe("a garbage collection", () => {
   it("survives references to content that is not here", () => {
     const manifest = addBlob("partial", { blobs: [digestOf("absent")], snapshots: ["absent"] });
     database.references.put("partial:1", target(manifest));
-    expect(sweep()).toEqual({ blobs: [], snapshots: [] });
+    expect(sweep()).toEqual({ blobs: [], snapshots: [], bytes: 0 });
   });
 
   it("removes a chain of many layers, children first", () => {

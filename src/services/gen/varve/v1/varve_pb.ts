@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varve/v1/varve.proto.
  */
 export const file_varve_v1_varve: GenFile = /*@__PURE__*/
-  fileDesc("ChR2YXJ2ZS92MS92YXJ2ZS5wcm90bxIIdmFydmUudjEiRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGYWN0aW9uGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiPgoKRGVzY3JpcHRvchISCgptZWRpYV90eXBlGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIMCgRzaXplGAMgASgDIhAKDlZlcnNpb25SZXF1ZXN0Ik0KD1ZlcnNpb25SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhMKC2FwaV92ZXJzaW9uGAIgASgJEhQKDG5vZGVfdmVyc2lvbhgDIAEoCSINCgtJbmZvUmVxdWVzdCLRAgoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSCwoDcGlkGAIgASgDEgwKBHJvb3QYAyABKAkSDQoFc3RhdGUYBCABKAkSDgoGc29ja2V0GAUgASgJEhYKDmtlcm5lbF92ZXJzaW9uGAYgASgJEhUKDWZ1c2VfcHJvdG9jb2wYByABKAkSEAoIcGxhdGZvcm0YCCABKAkSFAoMZGVjb21wcmVzc29yGAkgASgJEhAKCHJvb3RsZXNzGAogASgIEg4KBmltYWdlcxgLIAEoAxIRCglzbmFwc2hvdHMYDCABKAMSDQoFdmlld3MYDSABKAMSFQoNbW91bnRlZF92aWV3cxgOIAEoAxIVCg1jb250ZW50X2J5dGVzGA8gASgDEhoKEnN0b3JhZ2VfZmlsZXN5c3RlbRgQIAEoCRIRCglmYWxsYmFja3MYESADKAkiEQoPU2h1dGRvd25SZXF1ZXN0IhIKEFNodXRkb3duUmVzcG9uc2UiUAoRTG9hZEltYWdlc1JlcXVlc3QSLAoHb3B0aW9ucxgBIAEoCzIbLnZhcnZlLnYxLkxvYWRJbWFnZXNPcHRpb25zEg0KBWNodW5rGAIgASgMIksKEUxvYWRJbWFnZXNPcHRpb25zEgwKBHBhdGgYASABKAkSEQoJcGxhdGZvcm1zGAIgAygJEhUKDWFsbF9wbGF0Zm9ybXMYAyABKAgiPAoLTG9hZGVkSW1hZ2USEQoJcmVmZXJlbmNlGAEgASgJEgoKAmlkGAIgASgJEg4KBmRpZ2VzdBgDIAEoCSJhChJMb2FkSW1hZ2VzUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIlCgZsb2FkZWQYAiABKAsyFS52YXJ2ZS52MS5Mb2FkZWRJbWFnZSJYChFTYXZlSW1hZ2VzUmVxdWVzdBISCgpyZWZlcmVuY2VzGAEgAygJEg4KBmZvcm1hdBgCIAEoCRIMCgRwYXRoGAMgASgJEhEKCXBsYXRmb3JtcxgEIAMoCSJJChJTYXZlSW1hZ2VzUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxINCgVjaHVuaxgCIAEoDCLeAgoFSW1hZ2USCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIOCgZkaWdlc3QYBCABKAkSEgoKbWVkaWFfdHlwZRgFIAEoCRIrCgdjcmVhdGVkGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRzaXplGAcgASgDEgoKAm9zGAggASgJEhQKDGFyY2hpdGVjdHVyZRgJIAEoCRIPCgd2YXJpYW50GAogASgJEhAKCGNoYWluX2lkGAsgASgJEhAKCHVucGFja2VkGAwgASgIEisKBmxhYmVscxgNIAMoCzIbLnZhcnZlLnYxLkltYWdlLkxhYmVsc0VudHJ5Eg4KBnBpbm5lZBgOIAEoCBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIiQKEUxpc3RJbWFnZXNSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiNQoSTGlzdEltYWdlc1Jlc3BvbnNlEh8KBmltYWdlcxgBIAMoCzIPLnZhcnZlLnYxLkltYWdlIigKE0luc3BlY3RJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJIqMBChRJbnNwZWN0SW1hZ2VSZXNwb25zZRIeCgVpbWFnZRgBIAEoCzIPLnZhcnZlLnYxLkltYWdlEhAKCG1hbmlmZXN0GAIgASgMEg4KBmNvbmZpZxgDIAEoDBIkCgZsYXllcnMYBCADKAsyFC52YXJ2ZS52MS5EZXNjcmlwdG9yEhAKCGRpZmZfaWRzGAUgAygJEhEKCWNoYWluX2lkcxgGIAMoCSIoChNJbWFnZUhpc3RvcnlSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCSKpAQoMSGlzdG9yeUVudHJ5EisKB2NyZWF0ZWQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCmNyZWF0ZWRfYnkYAiABKAkSDgoGYXV0aG9yGAMgASgJEg8KB2NvbW1lbnQYBCABKAkSEwoLZW1wdHlfbGF5ZXIYBSABKAgSDAoEc2l6ZRgGIAEoAxIUCgxsYXllcl9kaWdlc3QYByABKAkiSwoUSW1hZ2VIaXN0b3J5UmVzcG9uc2USJwoHZW50cmllcxgBIAMoCzIWLnZhcnZlLnYxLkhpc3RvcnlFbnRyeRIKCgJpZBgCIAEoCSIxCg9UYWdJbWFnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEg4KBnRhcmdldBgCIAEoCSIlChBUYWdJbWFnZVJlc3BvbnNlEhEKCXJlZmVyZW5jZRgBIAEoCSI2ChJSZW1vdmVJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEg0KBWZvcmNlGAIgASgIIjgKE1JlbW92ZUltYWdlUmVzcG9uc2USEAoIdW50YWdnZWQYASADKAkSDwoHZGVsZXRlZBgCIAMoCSI5ChJVbnBhY2tJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEhAKCHBsYXRmb3JtGAIgASgJIk0KE1VucGFja0ltYWdlUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIQCghjaGFpbl9pZBgCIAEoCSLVAQoOUmVnaXN0cnlBY2Nlc3MSEAoIdXNlcm5hbWUYASABKAkSEAoIcGFzc3dvcmQYAiABKAkSEgoKcGxhaW5faHR0cBgDIAEoCBIXCg9za2lwX3Rsc192ZXJpZnkYBCABKAgSPgoLZW52aXJvbm1lbnQYBSADKAsyKS52YXJ2ZS52MS5SZWdpc3RyeUFjY2Vzcy5FbnZpcm9ubWVudEVudHJ5GjIKEEVudmlyb25tZW50RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKcAQoQUHVsbEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSEQoJcGxhdGZvcm1zGAIgAygJEhUKDWFsbF9wbGF0Zm9ybXMYAyABKAgSDgoGcG9saWN5GAQgASgJEhEKCW5vX3VucGFjaxgFIAEoCBIoCgZhY2Nlc3MYBiABKAsyGC52YXJ2ZS52MS5SZWdpc3RyeUFjY2VzcyJQCgtQdWxsZWRJbWFnZRIRCglyZWZlcmVuY2UYASABKAkSCgoCaWQYAiABKAkSDgoGZGlnZXN0GAMgASgJEhIKCnVwX3RvX2RhdGUYBCABKAgiXwoRUHVsbEltYWdlUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIkCgVpbWFnZRgCIAEoCzIVLnZhcnZlLnYxLlB1bGxlZEltYWdlIo0BChBQdXNoSW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRITCgtkZXN0aW5hdGlvbhgCIAEoCRIQCghwbGF0Zm9ybRgDIAEoCRIVCg1hbGxfcGxhdGZvcm1zGAQgASgIEigKBmFjY2VzcxgFIAEoCzIYLnZhcnZlLnYxLlJlZ2lzdHJ5QWNjZXNzIk4KC1B1c2hlZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSDAoEc2l6ZRgDIAEoAxIOCgZub3RpY2UYBCABKAkiXwoRUHVzaEltYWdlUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIkCgVpbWFnZRgCIAEoCzIVLnZhcnZlLnYxLlB1c2hlZEltYWdlIkoKDExvZ2luUmVxdWVzdBIQCghyZWdpc3RyeRgBIAEoCRIoCgZhY2Nlc3MYAiABKAsyGC52YXJ2ZS52MS5SZWdpc3RyeUFjY2VzcyIgCg1Mb2dpblJlc3BvbnNlEg8KB2tlcHRfaW4YASABKAkiSwoNTG9nb3V0UmVxdWVzdBIQCghyZWdpc3RyeRgBIAEoCRIoCgZhY2Nlc3MYAiABKAsyGC52YXJ2ZS52MS5SZWdpc3RyeUFjY2VzcyImCg5Mb2dvdXRSZXNwb25zZRIUCgxyZW1vdmVkX2Zyb20YASADKAki8gEKBFZpZXcSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRINCgVpbWFnZRgDIAEoCRIQCghpbWFnZV9pZBgEIAEoCRIQCghjaGFpbl9pZBgFIAEoCRIRCglyZWFkX29ubHkYBiABKAgSDwoHbW91bnRlZBgHIAEoCBIOCgZ0YXJnZXQYCCABKAkSKwoHY3JlYXRlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLdXBwZXJfYnl0ZXMYCiABKAMSFAoMdXBwZXJfaW5vZGVzGAsgASgDEhEKCXVwcGVyX2RpchgMIAEoCSKcAQoQTW91bnRWaWV3UmVxdWVzdBINCgVpbWFnZRgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnRhcmdldBgDIAEoCRIRCglyZWFkX29ubHkYBCABKAgSEAoIcGxhdGZvcm0YBSABKAkSDAoEcHVsbBgGIAEoCRIoCgZhY2Nlc3MYByABKAsyGC52YXJ2ZS52MS5SZWdpc3RyeUFjY2VzcyJXChFNb3VudFZpZXdSZXNwb25zZRIkCghwcm9ncmVzcxgBIAEoCzISLnZhcnZlLnYxLlByb2dyZXNzEhwKBHZpZXcYAiABKAsyDi52YXJ2ZS52MS5WaWV3IiEKEExpc3RWaWV3c1JlcXVlc3QSDQoFc2l6ZXMYASABKAgiMgoRTGlzdFZpZXdzUmVzcG9uc2USHQoFdmlld3MYASADKAsyDi52YXJ2ZS52MS5WaWV3IiIKEkluc3BlY3RWaWV3UmVxdWVzdBIMCgRuYW1lGAEgASgJIjMKE0luc3BlY3RWaWV3UmVzcG9uc2USHAoEdmlldxgBIAEoCzIOLnZhcnZlLnYxLlZpZXciMQoSVW5tb3VudFZpZXdSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgiFQoTVW5tb3VudFZpZXdSZXNwb25zZSIwChFSZW1vdmVWaWV3UmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIIhQKElJlbW92ZVZpZXdSZXNwb25zZSIfCg9EaWZmVmlld1JlcXVlc3QSDAoEbmFtZRgBIAEoCSJ+CgZDaGFuZ2USIwoEa2luZBgBIAEoDjIVLnZhcnZlLnYxLkNoYW5nZS5LaW5kEgwKBHBhdGgYAiABKAwiQQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASCQoFQURERUQQARILCgdDSEFOR0VEEAISCwoHREVMRVRFRBADIjUKEERpZmZWaWV3UmVzcG9uc2USIQoHY2hhbmdlcxgBIAMoCzIQLnZhcnZlLnYxLkNoYW5nZSKbAgoRQ29tbWl0Vmlld1JlcXVlc3QSDAoEbmFtZRgBIAEoCRIRCglyZWZlcmVuY2UYAiABKAkSDgoGYXV0aG9yGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSDwoHY2hhbmdlcxgFIAMoCRITCgtjb21wcmVzc2lvbhgGIAEoCRIZChFjb21wcmVzc2lvbl9sZXZlbBgHIAEoBRIeChFzb3VyY2VfZGF0ZV9lcG9jaBgIIAEoA0gAiAEBEhIKCnNxdWFzaF9hbGwYCSABKAgSFAoMb21pdF9oaXN0b3J5GAogASgIEg4KBmZvcm1hdBgLIAEoCRITCgthbm5vdGF0aW9ucxgMIAMoCUIUChJfc291cmNlX2RhdGVfZXBvY2giYwoSQ29tbWl0Vmlld1Jlc3BvbnNlEiQKCHByb2dyZXNzGAEgASgLMhIudmFydmUudjEuUHJvZ3Jlc3MSJwoFaW1hZ2UYAiABKAsyGC52YXJ2ZS52MS5Db21taXR0ZWRJbWFnZSKZAQoOQ29tbWl0dGVkSW1hZ2USCgoCaWQYASABKAkSDgoGZGlnZXN0GAIgASgJEhEKCXJlZmVyZW5jZRgDIAEoCRIjCgVsYXllchgEIAEoCzIULnZhcnZlLnYxLkRlc2NyaXB0b3ISDwoHZGlmZl9pZBgFIAEoCRIQCghjaGFpbl9pZBgGIAEoCRIQCgh3YXJuaW5ncxgHIAMoCSI2ChNDcmVhdGVCdW5kbGVSZXF1ZXN0EgwKBG5hbWUYASABKAkSEQoJZGlyZWN0b3J5GAIgASgJIisKFENyZWF0ZUJ1bmRsZVJlc3BvbnNlEhMKC2NvbmZpZ19wYXRoGAEgASgJMvIMCgVWYXJ2ZRI+CgdWZXJzaW9uEhgudmFydmUudjEuVmVyc2lvblJlcXVlc3QaGS52YXJ2ZS52MS5WZXJzaW9uUmVzcG9uc2USNQoESW5mbxIVLnZhcnZlLnYxLkluZm9SZXF1ZXN0GhYudmFydmUudjEuSW5mb1Jlc3BvbnNlEkEKCFNodXRkb3duEhkudmFydmUudjEuU2h1dGRvd25SZXF1ZXN0GhoudmFydmUudjEuU2h1dGRvd25SZXNwb25zZRJLCgpMb2FkSW1hZ2VzEhsudmFydmUudjEuTG9hZEltYWdlc1JlcXVlc3QaHC52YXJ2ZS52MS5Mb2FkSW1hZ2VzUmVzcG9uc2UoATABEkkKClNhdmVJbWFnZXMSGy52YXJ2ZS52MS5TYXZlSW1hZ2VzUmVxdWVzdBocLnZhcnZlLnYxLlNhdmVJbWFnZXNSZXNwb25zZTABEkcKCkxpc3RJbWFnZXMSGy52YXJ2ZS52MS5MaXN0SW1hZ2VzUmVxdWVzdBocLnZhcnZlLnYxLkxpc3RJbWFnZXNSZXNwb25zZRJNCgxJbnNwZWN0SW1hZ2USHS52YXJ2ZS52MS5JbnNwZWN0SW1hZ2VSZXF1ZXN0Gh4udmFydmUudjEuSW5zcGVjdEltYWdlUmVzcG9uc2USTQoMSW1hZ2VIaXN0b3J5Eh0udmFydmUudjEuSW1hZ2VIaXN0b3J5UmVxdWVzdBoeLnZhcnZlLnYxLkltYWdlSGlzdG9yeVJlc3BvbnNlEkEKCFRhZ0ltYWdlEhkudmFydmUudjEuVGFnSW1hZ2VSZXF1ZXN0GhoudmFydmUudjEuVGFnSW1hZ2VSZXNwb25zZRJKCgtSZW1vdmVJbWFnZRIcLnZhcnZlLnYxLlJlbW92ZUltYWdlUmVxdWVzdBodLnZhcnZlLnYxLlJlbW92ZUltYWdlUmVzcG9uc2USTAoLVW5wYWNrSW1hZ2USHC52YXJ2ZS52MS5VbnBhY2tJbWFnZVJlcXVlc3QaHS52YXJ2ZS52MS5VbnBhY2tJbWFnZVJlc3BvbnNlMAESRgoJUHVsbEltYWdlEhoudmFydmUudjEuUHVsbEltYWdlUmVxdWVzdBobLnZhcnZlLnYxLlB1bGxJbWFnZVJlc3BvbnNlMAESRgoJUHVzaEltYWdlEhoudmFydmUudjEuUHVzaEltYWdlUmVxdWVzdBobLnZhcnZlLnYxLlB1c2hJbWFnZVJlc3BvbnNlMAESOAoFTG9naW4SFi52YXJ2ZS52MS5Mb2dpblJlcXVlc3QaFy52YXJ2ZS52MS5Mb2dpblJlc3BvbnNlEjsKBkxvZ291dBIXLnZhcnZlLnYxLkxvZ291dFJlcXVlc3QaGC52YXJ2ZS52MS5Mb2dvdXRSZXNwb25zZRJGCglNb3VudFZpZXcSGi52YXJ2ZS52MS5Nb3VudFZpZXdSZXF1ZXN0GhsudmFydmUudjEuTW91bnRWaWV3UmVzcG9uc2UwARJECglMaXN0Vmlld3MSGi52YXJ2ZS52MS5MaXN0Vmlld3NSZXF1ZXN0GhsudmFydmUudjEuTGlzdFZpZXdzUmVzcG9uc2USSgoLSW5zcGVjdFZpZXcSHC52YXJ2ZS52MS5JbnNwZWN0Vmlld1JlcXVlc3QaHS52YXJ2ZS52MS5JbnNwZWN0Vmlld1Jlc3BvbnNlEkoKC1VubW91bnRWaWV3EhwudmFydmUudjEuVW5tb3VudFZpZXdSZXF1ZXN0Gh0udmFydmUudjEuVW5tb3VudFZpZXdSZXNwb25zZRJHCgpSZW1vdmVWaWV3EhsudmFydmUudjEuUmVtb3ZlVmlld1JlcXVlc3QaHC52YXJ2ZS52MS5SZW1vdmVWaWV3UmVzcG9uc2USQwoIRGlmZlZpZXcSGS52YXJ2ZS52MS5EaWZmVmlld1JlcXVlc3QaGi52YXJ2ZS52MS5EaWZmVmlld1Jlc3BvbnNlMAESSQoKQ29tbWl0VmlldxIbLnZhcnZlLnYxLkNvbW1pdFZpZXdSZXF1ZXN0GhwudmFydmUudjEuQ29tbWl0Vmlld1Jlc3BvbnNlMAESTQoMQ3JlYXRlQnVuZGxlEh0udmFydmUudjEuQ3JlYXRlQnVuZGxlUmVxdWVzdBoeLnZhcnZlLnYxLkNyZWF0ZUJ1bmRsZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChR2YXJ2ZS92MS92YXJ2ZS5wcm90bxIIdmFydmUudjEiRgoIUHJvZ3Jlc3MSCgoCaWQYASABKAkSDgoGYWN0aW9uGAIgASgJEg8KB2N1cnJlbnQYAyABKAMSDQoFdG90YWwYBCABKAMiPgoKRGVzY3JpcHRvchISCgptZWRpYV90eXBlGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIMCgRzaXplGAMgASgDIhAKDlZlcnNpb25SZXF1ZXN0Ik0KD1ZlcnNpb25SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhMKC2FwaV92ZXJzaW9uGAIgASgJEhQKDG5vZGVfdmVyc2lvbhgDIAEoCSINCgtJbmZvUmVxdWVzdCLRAgoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSCwoDcGlkGAIgASgDEgwKBHJvb3QYAyABKAkSDQoFc3RhdGUYBCABKAkSDgoGc29ja2V0GAUgASgJEhYKDmtlcm5lbF92ZXJzaW9uGAYgASgJEhUKDWZ1c2VfcHJvdG9jb2wYByABKAkSEAoIcGxhdGZvcm0YCCABKAkSFAoMZGVjb21wcmVzc29yGAkgASgJEhAKCHJvb3RsZXNzGAogASgIEg4KBmltYWdlcxgLIAEoAxIRCglzbmFwc2hvdHMYDCABKAMSDQoFdmlld3MYDSABKAMSFQoNbW91bnRlZF92aWV3cxgOIAEoAxIVCg1jb250ZW50X2J5dGVzGA8gASgDEhoKEnN0b3JhZ2VfZmlsZXN5c3RlbRgQIAEoCRIRCglmYWxsYmFja3MYESADKAkiEQoPU2h1dGRvd25SZXF1ZXN0IhIKEFNodXRkb3duUmVzcG9uc2UiUAoRTG9hZEltYWdlc1JlcXVlc3QSLAoHb3B0aW9ucxgBIAEoCzIbLnZhcnZlLnYxLkxvYWRJbWFnZXNPcHRpb25zEg0KBWNodW5rGAIgASgMIksKEUxvYWRJbWFnZXNPcHRpb25zEgwKBHBhdGgYASABKAkSEQoJcGxhdGZvcm1zGAIgAygJEhUKDWFsbF9wbGF0Zm9ybXMYAyABKAgiPAoLTG9hZGVkSW1hZ2USEQoJcmVmZXJlbmNlGAEgASgJEgoKAmlkGAIgASgJEg4KBmRpZ2VzdBgDIAEoCSJhChJMb2FkSW1hZ2VzUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxIlCgZsb2FkZWQYAiABKAsyFS52YXJ2ZS52MS5Mb2FkZWRJbWFnZSJYChFTYXZlSW1hZ2VzUmVxdWVzdBISCgpyZWZlcmVuY2VzGAEgAygJEg4KBmZvcm1hdBgCIAEoCRIMCgRwYXRoGAMgASgJEhEKCXBsYXRmb3JtcxgEIAMoCSJJChJTYXZlSW1hZ2VzUmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxINCgVjaHVuaxgCIAEoDCKoAwoFSW1hZ2USCgoCaWQYASABKAkSEQoJcmVwb190YWdzGAIgAygJEhQKDHJlcG9fZGlnZXN0cxgDIAMoCRIOCgZkaWdlc3QYBCABKAkSEgoKbWVkaWFfdHlwZRgFIAEoCRIrCgdjcmVhdGVkGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRzaXplGAcgASgDEgoKAm9zGAggASgJEhQKDGFyY2hpdGVjdHVyZRgJIAEoCRIPCgd2YXJpYW50GAogASgJEhAKCGNoYWluX2lkGAsgASgJEhAKCHVucGFja2VkGAwgASgIEisKBmxhYmVscxgNIAMoCzIbLnZhcnZlLnYxLkltYWdlLkxhYmVsc0VudHJ5Eg4KBnBpbm5lZBgOIAEoCBIZChFwaW5uZWRfcmVmZXJlbmNlcxgPIAMoCRItCglsYXN0X3VzZWQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiJAoRTGlzdEltYWdlc1JlcXVlc3QSDwoHZmlsdGVycxgBIAMoCSI1ChJMaXN0SW1hZ2VzUmVzcG9uc2USHwoGaW1hZ2VzGAEgAygLMg8udmFydmUudjEuSW1hZ2UiKAoTSW5zcGVjdEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkiowEKFEluc3BlY3RJbWFnZVJlc3BvbnNlEh4KBWltYWdlGAEgASgLMg8udmFydmUudjEuSW1hZ2USEAoIbWFuaWZlc3QYAiABKAwSDgoGY29uZmlnGAMgASgMEiQKBmxheWVycxgEIAMoCzIULnZhcnZlLnYxLkRlc2NyaXB0b3ISEAoIZGlmZl9pZHMYBSADKAkSEQoJY2hhaW5faWRzGAYgAygJIigKE0ltYWdlSGlzdG9yeVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJIqkBCgxIaXN0b3J5RW50cnkSKwoHY3JlYXRlZBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKY3JlYXRlZF9ieRgCIAEoCRIOCgZhdXRob3IYAyABKAkSDwoHY29tbWVudBgEIAEoCRITCgtlbXB0eV9sYXllchgFIAEoCBIMCgRzaXplGAYgASgDEhQKDGxheWVyX2RpZ2VzdBgHIAEoCSJLChRJbWFnZUhpc3RvcnlSZXNwb25zZRInCgdlbnRyaWVzGAEgAygLMhYudmFydmUudjEuSGlzdG9yeUVudHJ5EgoKAmlkGAIgASgJIjEKD1RhZ0ltYWdlUmVxdWVzdBIOCgZzb3VyY2UYASABKAkSDgoGdGFyZ2V0GAIgASgJIiUKEFRhZ0ltYWdlUmVzcG9uc2USEQoJcmVmZXJlbmNlGAEgASgJIjYKElJlbW92ZUltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSDQoFZm9yY2UYAiABKAgiOAoTUmVtb3ZlSW1hZ2VSZXNwb25zZRIQCgh1bnRhZ2dlZBgBIAMoCRIPCgdkZWxldGVkGAIgAygJIjkKElVucGFja0ltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSEAoIcGxhdGZvcm0YAiABKAkiTQoTVW5wYWNrSW1hZ2VSZXNwb25zZRIkCghwcm9ncmVzcxgBIAEoCzISLnZhcnZlLnYxLlByb2dyZXNzEhAKCGNoYWluX2lkGAIgASgJItUBCg5SZWdpc3RyeUFjY2VzcxIQCgh1c2VybmFtZRgBIAEoCRIQCghwYXNzd29yZBgCIAEoCRISCgpwbGFpbl9odHRwGAMgASgIEhcKD3NraXBfdGxzX3ZlcmlmeRgEIAEoCBI+CgtlbnZpcm9ubWVudBgFIAMoCzIpLnZhcnZlLnYxLlJlZ2lzdHJ5QWNjZXNzLkVudmlyb25tZW50RW50cnkaMgoQRW52aXJvbm1lbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpwBChBQdWxsSW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIRCglwbGF0Zm9ybXMYAiADKAkSFQoNYWxsX3BsYXRmb3JtcxgDIAEoCBIOCgZwb2xpY3kYBCABKAkSEQoJbm9fdW5wYWNrGAUgASgIEigKBmFjY2VzcxgGIAEoCzIYLnZhcnZlLnYxLlJlZ2lzdHJ5QWNjZXNzIlAKC1B1bGxlZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIKCgJpZBgCIAEoCRIOCgZkaWdlc3QYAyABKAkSEgoKdXBfdG9fZGF0ZRgEIAEoCCJfChFQdWxsSW1hZ2VSZXNwb25zZRIkCghwcm9ncmVzcxgBIAEoCzISLnZhcnZlLnYxLlByb2dyZXNzEiQKBWltYWdlGAIgASgLMhUudmFydmUudjEuUHVsbGVkSW1hZ2UijQEKEFB1c2hJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEhMKC2Rlc3RpbmF0aW9uGAIgASgJEhAKCHBsYXRmb3JtGAMgASgJEhUKDWFsbF9wbGF0Zm9ybXMYBCABKAgSKAoGYWNjZXNzGAUgASgLMhgudmFydmUudjEuUmVnaXN0cnlBY2Nlc3MiTgoLUHVzaGVkSW1hZ2USEQoJcmVmZXJlbmNlGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIMCgRzaXplGAMgASgDEg4KBm5vdGljZRgEIAEoCSJfChFQdXNoSW1hZ2VSZXNwb25zZRIkCghwcm9ncmVzcxgBIAEoCzISLnZhcnZlLnYxLlByb2dyZXNzEiQKBWltYWdlGAIgASgLMhUudmFydmUudjEuUHVzaGVkSW1hZ2UiSgoMTG9naW5SZXF1ZXN0EhAKCHJlZ2lzdHJ5GAEgASgJEigKBmFjY2VzcxgCIAEoCzIYLnZhcnZlLnYxLlJlZ2lzdHJ5QWNjZXNzIiAKDUxvZ2luUmVzcG9uc2USDwoHa2VwdF9pbhgBIAEoCSJLCg1Mb2dvdXRSZXF1ZXN0EhAKCHJlZ2lzdHJ5GAEgASgJEigKBmFjY2VzcxgCIAEoCzIYLnZhcnZlLnYxLlJlZ2lzdHJ5QWNjZXNzIiYKDkxvZ291dFJlc3BvbnNlEhQKDHJlbW92ZWRfZnJvbRgBIAMoCSLyAQoEVmlldxIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEg0KBWltYWdlGAMgASgJEhAKCGltYWdlX2lkGAQgASgJEhAKCGNoYWluX2lkGAUgASgJEhEKCXJlYWRfb25seRgGIAEoCBIPCgdtb3VudGVkGAcgASgIEg4KBnRhcmdldBgIIAEoCRIrCgdjcmVhdGVkGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgt1cHBlcl9ieXRlcxgKIAEoAxIUCgx1cHBlcl9pbm9kZXMYCyABKAMSEQoJdXBwZXJfZGlyGAwgASgJIpwBChBNb3VudFZpZXdSZXF1ZXN0Eg0KBWltYWdlGAEgASgJEgwKBG5hbWUYAiABKAkSDgoGdGFyZ2V0GAMgASgJEhEKCXJlYWRfb25seRgEIAEoCBIQCghwbGF0Zm9ybRgFIAEoCRIMCgRwdWxsGAYgASgJEigKBmFjY2VzcxgHIAEoCzIYLnZhcnZlLnYxLlJlZ2lzdHJ5QWNjZXNzIlcKEU1vdW50Vmlld1Jlc3BvbnNlEiQKCHByb2dyZXNzGAEgASgLMhIudmFydmUudjEuUHJvZ3Jlc3MSHAoEdmlldxgCIAEoCzIOLnZhcnZlLnYxLlZpZXciIQoQTGlzdFZpZXdzUmVxdWVzdBINCgVzaXplcxgBIAEoCCIyChFMaXN0Vmlld3NSZXNwb25zZRIdCgV2aWV3cxgBIAMoCzIOLnZhcnZlLnYxLlZpZXciIgoSSW5zcGVjdFZpZXdSZXF1ZXN0EgwKBG5hbWUYASABKAkiMwoTSW5zcGVjdFZpZXdSZXNwb25zZRIcCgR2aWV3GAEgASgLMg4udmFydmUudjEuVmlldyIxChJVbm1vdW50Vmlld1JlcXVlc3QSDAoEbmFtZRgBIAEoCRINCgVmb3JjZRgCIAEoCCIVChNVbm1vdW50Vmlld1Jlc3BvbnNlIjAKEVJlbW92ZVZpZXdSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgiFAoSUmVtb3ZlVmlld1Jlc3BvbnNlIh8KD0RpZmZWaWV3UmVxdWVzdBIMCgRuYW1lGAEgASgJIn4KBkNoYW5nZRIjCgRraW5kGAEgASgOMhUudmFydmUudjEuQ2hhbmdlLktpbmQSDAoEcGF0aBgCIAEoDCJBCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIJCgVBRERFRBABEgsKB0NIQU5HRUQQAhILCgdERUxFVEVEEAMiNQoQRGlmZlZpZXdSZXNwb25zZRIhCgdjaGFuZ2VzGAEgAygLMhAudmFydmUudjEuQ2hhbmdlIpsCChFDb21taXRWaWV3UmVxdWVzdBIMCgRuYW1lGAEgASgJEhEKCXJlZmVyZW5jZRgCIAEoCRIOCgZhdXRob3IYAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIPCgdjaGFuZ2VzGAUgAygJEhMKC2NvbXByZXNzaW9uGAYgASgJEhkKEWNvbXByZXNzaW9uX2xldmVsGAcgASgFEh4KEXNvdXJjZV9kYXRlX2Vwb2NoGAggASgDSACIAQESEgoKc3F1YXNoX2FsbBgJIAEoCBIUCgxvbWl0X2hpc3RvcnkYCiABKAgSDgoGZm9ybWF0GAsgASgJEhMKC2Fubm90YXRpb25zGAwgAygJQhQKEl9zb3VyY2VfZGF0ZV9lcG9jaCJjChJDb21taXRWaWV3UmVzcG9uc2USJAoIcHJvZ3Jlc3MYASABKAsyEi52YXJ2ZS52MS5Qcm9ncmVzcxInCgVpbWFnZRgCIAEoCzIYLnZhcnZlLnYxLkNvbW1pdHRlZEltYWdlIpkBCg5Db21taXR0ZWRJbWFnZRIKCgJpZBgBIAEoCRIOCgZkaWdlc3QYAiABKAkSEQoJcmVmZXJlbmNlGAMgASgJEiMKBWxheWVyGAQgASgLMhQudmFydmUudjEuRGVzY3JpcHRvchIPCgdkaWZmX2lkGAUgASgJEhAKCGNoYWluX2lkGAYgASgJEhAKCHdhcm5pbmdzGAcgAygJIjYKE0NyZWF0ZUJ1bmRsZVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIRCglkaXJlY3RvcnkYAiABKAkiKwoUQ3JlYXRlQnVuZGxlUmVzcG9uc2USEwoLY29uZmlnX3BhdGgYASABKAkiMwoPUGluSW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRINCgV1bnBpbhgCIAEoCCImChBQaW5JbWFnZVJlc3BvbnNlEhIKCnJlZmVyZW5jZXMYASADKAkiEgoQRGlza1VzYWdlUmVxdWVzdCKmAQoKSW1hZ2VVc2FnZRIeCgVpbWFnZRgBIAEoCzIPLnZhcnZlLnYxLkltYWdlEhUKDWNvbnRlbnRfYnl0ZXMYAiABKAMSFgoOdW5wYWNrZWRfYnl0ZXMYAyABKAMSFAoMc2hhcmVkX2J5dGVzGAQgASgDEhQKDHVuaXF1ZV9ieXRlcxgFIAEoAxINCgV2aWV3cxgGIAMoCRIOCgZpbl91c2UYByABKAgiVQoKVXNhZ2VUb3RhbBINCgVjb3VudBgBIAEoAxIOCgZhY3RpdmUYAiABKAMSDQoFYnl0ZXMYAyABKAMSGQoRcmVjbGFpbWFibGVfYnl0ZXMYBCABKAMigwIKEURpc2tVc2FnZVJlc3BvbnNlEiQKBmltYWdlcxgBIAEoCzIULnZhcnZlLnYxLlVzYWdlVG90YWwSJwoJc25hcHNob3RzGAIgASgLMhQudmFydmUudjEuVXNhZ2VUb3RhbBIjCgV2aWV3cxgDIAEoCzIULnZhcnZlLnYxLlVzYWdlVG90YWwSKQoLYnVpbGRfY2FjaGUYBCABKAsyFC52YXJ2ZS52MS5Vc2FnZVRvdGFsEioKDGltYWdlX3VzYWdlcxgFIAMoCzIULnZhcnZlLnYxLkltYWdlVXNhZ2USIwoLdmlld191c2FnZXMYBiADKAsyDi52YXJ2ZS52MS5WaWV3Ij0KDFBydW5lUmVxdWVzdBILCgNhbGwYASABKAgSDwoHZmlsdGVycxgCIAMoCRIPCgdkcnlfcnVuGAMgASgIIi0KC1BydW5lZEltYWdlEgoKAmlkGAEgASgJEhIKCnJlZmVyZW5jZXMYAiADKAkihgEKDVBydW5lUmVzcG9uc2USJQoGaW1hZ2VzGAEgAygLMhUudmFydmUudjEuUHJ1bmVkSW1hZ2USDQoFYmxvYnMYAiADKAkSEQoJc25hcHNob3RzGAMgAygJEhMKC2J1aWxkX3N0ZXBzGAQgASgDEhcKD3JlY2xhaW1lZF9ieXRlcxgFIAEoAyKIAgoFTGVhc2USCgoCaWQYASABKAkSKwoHY3JlYXRlZBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHZXhwaXJlcxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoGbGFiZWxzGAQgAygLMhsudmFydmUudjEuTGVhc2UuTGFiZWxzRW50cnkSKgoJcmVzb3VyY2VzGAUgAygLMhcudmFydmUudjEuTGVhc2VSZXNvdXJjZRIRCgl0cmFuc2llbnQYBiABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIpCg1MZWFzZVJlc291cmNlEgwKBHR5cGUYASABKAkSCgoCaWQYAiABKAkitgEKEkNyZWF0ZUxlYXNlUmVxdWVzdBIKCgJpZBgBIAEoCRIYChBsaWZldGltZV9zZWNvbmRzGAIgASgDEjgKBmxhYmVscxgDIAMoCzIoLnZhcnZlLnYxLkNyZWF0ZUxlYXNlUmVxdWVzdC5MYWJlbHNFbnRyeRIRCglyZXNvdXJjZXMYBCADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI1ChNDcmVhdGVMZWFzZVJlc3BvbnNlEh4KBWxlYXNlGAEgASgLMg8udmFydmUudjEuTGVhc2UiEwoRTGlzdExlYXNlc1JlcXVlc3QiNQoSTGlzdExlYXNlc1Jlc3BvbnNlEh8KBmxlYXNlcxgBIAMoCzIPLnZhcnZlLnYxLkxlYXNlIiAKElJlbW92ZUxlYXNlUmVxdWVzdBIKCgJpZBgBIAEoCSIVChNSZW1vdmVMZWFzZVJlc3BvbnNlIj4KDUV2ZW50c1JlcXVlc3QSDwoHZmlsdGVycxgBIAMoCRINCgVzaW5jZRgCIAEoCRINCgV1bnRpbBgDIAEoCSLDAQoFRXZlbnQSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEdHlwZRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSCgoCaWQYBCABKAkSMwoKYXR0cmlidXRlcxgFIAMoCzIfLnZhcnZlLnYxLkV2ZW50LkF0dHJpYnV0ZXNFbnRyeRoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATLMEAoFVmFydmUSPgoHVmVyc2lvbhIYLnZhcnZlLnYxLlZlcnNpb25SZXF1ZXN0GhkudmFydmUudjEuVmVyc2lvblJlc3BvbnNlEjUKBEluZm8SFS52YXJ2ZS52MS5JbmZvUmVxdWVzdBoWLnZhcnZlLnYxLkluZm9SZXNwb25zZRJBCghTaHV0ZG93bhIZLnZhcnZlLnYxLlNodXRkb3duUmVxdWVzdBoaLnZhcnZlLnYxLlNodXRkb3duUmVzcG9uc2USSwoKTG9hZEltYWdlcxIbLnZhcnZlLnYxLkxvYWRJbWFnZXNSZXF1ZXN0GhwudmFydmUudjEuTG9hZEltYWdlc1Jlc3BvbnNlKAEwARJJCgpTYXZlSW1hZ2VzEhsudmFydmUudjEuU2F2ZUltYWdlc1JlcXVlc3QaHC52YXJ2ZS52MS5TYXZlSW1hZ2VzUmVzcG9uc2UwARJHCgpMaXN0SW1hZ2VzEhsudmFydmUudjEuTGlzdEltYWdlc1JlcXVlc3QaHC52YXJ2ZS52MS5MaXN0SW1hZ2VzUmVzcG9uc2USTQoMSW5zcGVjdEltYWdlEh0udmFydmUudjEuSW5zcGVjdEltYWdlUmVxdWVzdBoeLnZhcnZlLnYxLkluc3BlY3RJbWFnZVJlc3BvbnNlEk0KDEltYWdlSGlzdG9yeRIdLnZhcnZlLnYxLkltYWdlSGlzdG9yeVJlcXVlc3QaHi52YXJ2ZS52MS5JbWFnZUhpc3RvcnlSZXNwb25zZRJBCghUYWdJbWFnZRIZLnZhcnZlLnYxLlRhZ0ltYWdlUmVxdWVzdBoaLnZhcnZlLnYxLlRhZ0ltYWdlUmVzcG9uc2USSgoLUmVtb3ZlSW1hZ2USHC52YXJ2ZS52MS5SZW1vdmVJbWFnZVJlcXVlc3QaHS52YXJ2ZS52MS5SZW1vdmVJbWFnZVJlc3BvbnNlEkwKC1VucGFja0ltYWdlEhwudmFydmUudjEuVW5wYWNrSW1hZ2VSZXF1ZXN0Gh0udmFydmUudjEuVW5wYWNrSW1hZ2VSZXNwb25zZTABEkEKCFBpbkltYWdlEhkudmFydmUudjEuUGluSW1hZ2VSZXF1ZXN0GhoudmFydmUudjEuUGluSW1hZ2VSZXNwb25zZRJECglEaXNrVXNhZ2USGi52YXJ2ZS52MS5EaXNrVXNhZ2VSZXF1ZXN0GhsudmFydmUudjEuRGlza1VzYWdlUmVzcG9uc2USOAoFUHJ1bmUSFi52YXJ2ZS52MS5QcnVuZVJlcXVlc3QaFy52YXJ2ZS52MS5QcnVuZVJlc3BvbnNlEkoKC0NyZWF0ZUxlYXNlEhwudmFydmUudjEuQ3JlYXRlTGVhc2VSZXF1ZXN0Gh0udmFydmUudjEuQ3JlYXRlTGVhc2VSZXNwb25zZRJHCgpMaXN0TGVhc2VzEhsudmFydmUudjEuTGlzdExlYXNlc1JlcXVlc3QaHC52YXJ2ZS52MS5MaXN0TGVhc2VzUmVzcG9uc2USSgoLUmVtb3ZlTGVhc2USHC52YXJ2ZS52MS5SZW1vdmVMZWFzZVJlcXVlc3QaHS52YXJ2ZS52MS5SZW1vdmVMZWFzZVJlc3BvbnNlEjQKBkV2ZW50cxIXLnZhcnZlLnYxLkV2ZW50c1JlcXVlc3QaDy52YXJ2ZS52MS5FdmVudDABEkYKCVB1bGxJbWFnZRIaLnZhcnZlLnYxLlB1bGxJbWFnZVJlcXVlc3QaGy52YXJ2ZS52MS5QdWxsSW1hZ2VSZXNwb25zZTABEkYKCVB1c2hJbWFnZRIaLnZhcnZlLnYxLlB1c2hJbWFnZVJlcXVlc3QaGy52YXJ2ZS52MS5QdXNoSW1hZ2VSZXNwb25zZTABEjgKBUxvZ2luEhYudmFydmUudjEuTG9naW5SZXF1ZXN0GhcudmFydmUudjEuTG9naW5SZXNwb25zZRI7CgZMb2dvdXQSFy52YXJ2ZS52MS5Mb2dvdXRSZXF1ZXN0GhgudmFydmUudjEuTG9nb3V0UmVzcG9uc2USRgoJTW91bnRWaWV3EhoudmFydmUudjEuTW91bnRWaWV3UmVxdWVzdBobLnZhcnZlLnYxLk1vdW50Vmlld1Jlc3BvbnNlMAESRAoJTGlzdFZpZXdzEhoudmFydmUudjEuTGlzdFZpZXdzUmVxdWVzdBobLnZhcnZlLnYxLkxpc3RWaWV3c1Jlc3BvbnNlEkoKC0luc3BlY3RWaWV3EhwudmFydmUudjEuSW5zcGVjdFZpZXdSZXF1ZXN0Gh0udmFydmUudjEuSW5zcGVjdFZpZXdSZXNwb25zZRJKCgtVbm1vdW50VmlldxIcLnZhcnZlLnYxLlVubW91bnRWaWV3UmVxdWVzdBodLnZhcnZlLnYxLlVubW91bnRWaWV3UmVzcG9uc2USRwoKUmVtb3ZlVmlldxIbLnZhcnZlLnYxLlJlbW92ZVZpZXdSZXF1ZXN0GhwudmFydmUudjEuUmVtb3ZlVmlld1Jlc3BvbnNlEkMKCERpZmZWaWV3EhkudmFydmUudjEuRGlmZlZpZXdSZXF1ZXN0GhoudmFydmUudjEuRGlmZlZpZXdSZXNwb25zZTABEkkKCkNvbW1pdFZpZXcSGy52YXJ2ZS52MS5Db21taXRWaWV3UmVxdWVzdBocLnZhcnZlLnYxLkNvbW1pdFZpZXdSZXNwb25zZTABEk0KDENyZWF0ZUJ1bmRsZRIdLnZhcnZlLnYxLkNyZWF0ZUJ1bmRsZVJlcXVlc3QaHi52YXJ2ZS52MS5DcmVhdGVCdW5kbGVSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * One step of long work on one object. The same id comes again with new figures.
@@ -507,9 +507,25 @@ export type Image = Message<"varve.v1.Image"> & {
   labels: { [key: string]: string };
 
   /**
+   * True while any of its references is pinned.
+   *
    * @generated from field: bool pinned = 14;
    */
   pinned: boolean;
+
+  /**
+   * Those that are: names of repo_tags and repo_digests; "<none>" for an image without a name.
+   *
+   * @generated from field: repeated string pinned_references = 15;
+   */
+  pinnedReferences: string[];
+
+  /**
+   * When it came here or was last mounted, unpacked, committed, saved or pushed.
+   *
+   * @generated from field: google.protobuf.Timestamp last_used = 16;
+   */
+  lastUsed?: Timestamp | undefined;
 };
 
 /**
@@ -524,7 +540,8 @@ export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
  */
 export type ListImagesRequest = Message<"varve.v1.ListImagesRequest"> & {
   /**
-   * docker's: "reference=PATTERN", "dangling=true|false", "label=K[=V]", "before=REF", "since=REF".
+   * docker's: "reference=PATTERN", "dangling=true|false", "label=K[=V]", "before=REF", "since=REF"; also
+   * "pinned=true|false".
    *
    * @generated from field: repeated string filters = 1;
    */
@@ -755,7 +772,7 @@ export type RemoveImageRequest = Message<"varve.v1.RemoveImageRequest"> & {
   reference: string;
 
   /**
-   * Remove all references when given by ID; remove though views use it.
+   * Remove all references when given by ID; remove though views use it, or though it is pinned.
    *
    * @generated from field: bool force = 2;
    */
@@ -1780,6 +1797,571 @@ export const CreateBundleResponseSchema: GenMessage<CreateBundleResponse> = /*@_
   messageDesc(file_varve_v1_varve, 57);
 
 /**
+ * @generated from message varve.v1.PinImageRequest
+ */
+export type PinImageRequest = Message<"varve.v1.PinImageRequest"> & {
+  /**
+   * A name; an ID means all names of the image.
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * Take the pin away.
+   *
+   * @generated from field: bool unpin = 2;
+   */
+  unpin: boolean;
+};
+
+/**
+ * Describes the message varve.v1.PinImageRequest.
+ * Use `create(PinImageRequestSchema)` to create a new message.
+ */
+export const PinImageRequestSchema: GenMessage<PinImageRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 58);
+
+/**
+ * @generated from message varve.v1.PinImageResponse
+ */
+export type PinImageResponse = Message<"varve.v1.PinImageResponse"> & {
+  /**
+   * The names that are pinned, or unpinned, now; "<none>" for an image without a name.
+   *
+   * @generated from field: repeated string references = 1;
+   */
+  references: string[];
+};
+
+/**
+ * Describes the message varve.v1.PinImageResponse.
+ * Use `create(PinImageResponseSchema)` to create a new message.
+ */
+export const PinImageResponseSchema: GenMessage<PinImageResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 59);
+
+/**
+ * @generated from message varve.v1.DiskUsageRequest
+ */
+export type DiskUsageRequest = Message<"varve.v1.DiskUsageRequest"> & {
+};
+
+/**
+ * Describes the message varve.v1.DiskUsageRequest.
+ * Use `create(DiskUsageRequestSchema)` to create a new message.
+ */
+export const DiskUsageRequestSchema: GenMessage<DiskUsageRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 60);
+
+/**
+ * @generated from message varve.v1.ImageUsage
+ */
+export type ImageUsage = Message<"varve.v1.ImageUsage"> & {
+  /**
+   * @generated from field: varve.v1.Image image = 1;
+   */
+  image?: Image | undefined;
+
+  /**
+   * Bytes of its content (manifests, configs, layers; all platforms) that is here.
+   *
+   * @generated from field: int64 content_bytes = 2;
+   */
+  contentBytes: bigint;
+
+  /**
+   * Disk usage of its unpacked layers.
+   *
+   * @generated from field: int64 unpacked_bytes = 3;
+   */
+  unpackedBytes: bigint;
+
+  /**
+   * What of both other images have, too.
+   *
+   * @generated from field: int64 shared_bytes = 4;
+   */
+  sharedBytes: bigint;
+
+  /**
+   * What of both is this image's alone.
+   *
+   * @generated from field: int64 unique_bytes = 5;
+   */
+  uniqueBytes: bigint;
+
+  /**
+   * Names of the views that use it.
+   *
+   * @generated from field: repeated string views = 6;
+   */
+  views: string[];
+
+  /**
+   * Used by a view, a lease or a pin: never collected.
+   *
+   * @generated from field: bool in_use = 7;
+   */
+  inUse: boolean;
+};
+
+/**
+ * Describes the message varve.v1.ImageUsage.
+ * Use `create(ImageUsageSchema)` to create a new message.
+ */
+export const ImageUsageSchema: GenMessage<ImageUsage> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 61);
+
+/**
+ * One kind of thing. What several things share counts once.
+ *
+ * @generated from message varve.v1.UsageTotal
+ */
+export type UsageTotal = Message<"varve.v1.UsageTotal"> & {
+  /**
+   * @generated from field: int64 count = 1;
+   */
+  count: bigint;
+
+  /**
+   * Those that are in use.
+   *
+   * @generated from field: int64 active = 2;
+   */
+  active: bigint;
+
+  /**
+   * @generated from field: int64 bytes = 3;
+   */
+  bytes: bigint;
+
+  /**
+   * What removing all that is not in use would free.
+   *
+   * @generated from field: int64 reclaimable_bytes = 4;
+   */
+  reclaimableBytes: bigint;
+};
+
+/**
+ * Describes the message varve.v1.UsageTotal.
+ * Use `create(UsageTotalSchema)` to create a new message.
+ */
+export const UsageTotalSchema: GenMessage<UsageTotal> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 62);
+
+/**
+ * @generated from message varve.v1.DiskUsageResponse
+ */
+export type DiskUsageResponse = Message<"varve.v1.DiskUsageResponse"> & {
+  /**
+   * @generated from field: varve.v1.UsageTotal images = 1;
+   */
+  images?: UsageTotal | undefined;
+
+  /**
+   * Unpacked layers.
+   *
+   * @generated from field: varve.v1.UsageTotal snapshots = 2;
+   */
+  snapshots?: UsageTotal | undefined;
+
+  /**
+   * What was written in views.
+   *
+   * @generated from field: varve.v1.UsageTotal views = 3;
+   */
+  views?: UsageTotal | undefined;
+
+  /**
+   * Steps of builds.
+   *
+   * @generated from field: varve.v1.UsageTotal build_cache = 4;
+   */
+  buildCache?: UsageTotal | undefined;
+
+  /**
+   * @generated from field: repeated varve.v1.ImageUsage image_usages = 5;
+   */
+  imageUsages: ImageUsage[];
+
+  /**
+   * @generated from field: repeated varve.v1.View view_usages = 6;
+   */
+  viewUsages: View[];
+};
+
+/**
+ * Describes the message varve.v1.DiskUsageResponse.
+ * Use `create(DiskUsageResponseSchema)` to create a new message.
+ */
+export const DiskUsageResponseSchema: GenMessage<DiskUsageResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 63);
+
+/**
+ * @generated from message varve.v1.PruneRequest
+ */
+export type PruneRequest = Message<"varve.v1.PruneRequest"> & {
+  /**
+   * Remove every image that nothing uses, and the build cache; else only images without a name.
+   *
+   * @generated from field: bool all = 1;
+   */
+  all: boolean;
+
+  /**
+   * docker's: "until=TIME", "label=K[=V]", "label!=K[=V]".
+   *
+   * @generated from field: repeated string filters = 2;
+   */
+  filters: string[];
+
+  /**
+   * Change nothing; only tell.
+   *
+   * @generated from field: bool dry_run = 3;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message varve.v1.PruneRequest.
+ * Use `create(PruneRequestSchema)` to create a new message.
+ */
+export const PruneRequestSchema: GenMessage<PruneRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 64);
+
+/**
+ * @generated from message varve.v1.PrunedImage
+ */
+export type PrunedImage = Message<"varve.v1.PrunedImage"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The names that it had.
+   *
+   * @generated from field: repeated string references = 2;
+   */
+  references: string[];
+};
+
+/**
+ * Describes the message varve.v1.PrunedImage.
+ * Use `create(PrunedImageSchema)` to create a new message.
+ */
+export const PrunedImageSchema: GenMessage<PrunedImage> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 65);
+
+/**
+ * @generated from message varve.v1.PruneResponse
+ */
+export type PruneResponse = Message<"varve.v1.PruneResponse"> & {
+  /**
+   * @generated from field: repeated varve.v1.PrunedImage images = 1;
+   */
+  images: PrunedImage[];
+
+  /**
+   * Digests of blobs and chain IDs of unpacked layers.
+   *
+   * @generated from field: repeated string blobs = 2;
+   */
+  blobs: string[];
+
+  /**
+   * @generated from field: repeated string snapshots = 3;
+   */
+  snapshots: string[];
+
+  /**
+   * @generated from field: int64 build_steps = 4;
+   */
+  buildSteps: bigint;
+
+  /**
+   * @generated from field: int64 reclaimed_bytes = 5;
+   */
+  reclaimedBytes: bigint;
+};
+
+/**
+ * Describes the message varve.v1.PruneResponse.
+ * Use `create(PruneResponseSchema)` to create a new message.
+ */
+export const PruneResponseSchema: GenMessage<PruneResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 66);
+
+/**
+ * Keeps what it lists, and all that this refers to, from garbage collection.
+ *
+ * @generated from message varve.v1.Lease
+ */
+export type Lease = Message<"varve.v1.Lease"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created = 2;
+   */
+  created?: Timestamp | undefined;
+
+  /**
+   * Unset: until it is removed.
+   *
+   * @generated from field: google.protobuf.Timestamp expires = 3;
+   */
+  expires?: Timestamp | undefined;
+
+  /**
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * @generated from field: repeated varve.v1.LeaseResource resources = 5;
+   */
+  resources: LeaseResource[];
+
+  /**
+   * Of work that is under way; goes by itself.
+   *
+   * @generated from field: bool transient = 6;
+   */
+  transient: boolean;
+};
+
+/**
+ * Describes the message varve.v1.Lease.
+ * Use `create(LeaseSchema)` to create a new message.
+ */
+export const LeaseSchema: GenMessage<Lease> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 67);
+
+/**
+ * @generated from message varve.v1.LeaseResource
+ */
+export type LeaseResource = Message<"varve.v1.LeaseResource"> & {
+  /**
+   * content | snapshot
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * A digest, or a chain ID.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message varve.v1.LeaseResource.
+ * Use `create(LeaseResourceSchema)` to create a new message.
+ */
+export const LeaseResourceSchema: GenMessage<LeaseResource> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 68);
+
+/**
+ * @generated from message varve.v1.CreateLeaseRequest
+ */
+export type CreateLeaseRequest = Message<"varve.v1.CreateLeaseRequest"> & {
+  /**
+   * Empty: a random one.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * 0: until it is removed.
+   *
+   * @generated from field: int64 lifetime_seconds = 2;
+   */
+  lifetimeSeconds: bigint;
+
+  /**
+   * @generated from field: map<string, string> labels = 3;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * Names or IDs of images, as they are now; digests of blobs; chain IDs.
+   *
+   * @generated from field: repeated string resources = 4;
+   */
+  resources: string[];
+};
+
+/**
+ * Describes the message varve.v1.CreateLeaseRequest.
+ * Use `create(CreateLeaseRequestSchema)` to create a new message.
+ */
+export const CreateLeaseRequestSchema: GenMessage<CreateLeaseRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 69);
+
+/**
+ * @generated from message varve.v1.CreateLeaseResponse
+ */
+export type CreateLeaseResponse = Message<"varve.v1.CreateLeaseResponse"> & {
+  /**
+   * @generated from field: varve.v1.Lease lease = 1;
+   */
+  lease?: Lease | undefined;
+};
+
+/**
+ * Describes the message varve.v1.CreateLeaseResponse.
+ * Use `create(CreateLeaseResponseSchema)` to create a new message.
+ */
+export const CreateLeaseResponseSchema: GenMessage<CreateLeaseResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 70);
+
+/**
+ * @generated from message varve.v1.ListLeasesRequest
+ */
+export type ListLeasesRequest = Message<"varve.v1.ListLeasesRequest"> & {
+};
+
+/**
+ * Describes the message varve.v1.ListLeasesRequest.
+ * Use `create(ListLeasesRequestSchema)` to create a new message.
+ */
+export const ListLeasesRequestSchema: GenMessage<ListLeasesRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 71);
+
+/**
+ * @generated from message varve.v1.ListLeasesResponse
+ */
+export type ListLeasesResponse = Message<"varve.v1.ListLeasesResponse"> & {
+  /**
+   * @generated from field: repeated varve.v1.Lease leases = 1;
+   */
+  leases: Lease[];
+};
+
+/**
+ * Describes the message varve.v1.ListLeasesResponse.
+ * Use `create(ListLeasesResponseSchema)` to create a new message.
+ */
+export const ListLeasesResponseSchema: GenMessage<ListLeasesResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 72);
+
+/**
+ * @generated from message varve.v1.RemoveLeaseRequest
+ */
+export type RemoveLeaseRequest = Message<"varve.v1.RemoveLeaseRequest"> & {
+  /**
+   * ID or unique prefix.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message varve.v1.RemoveLeaseRequest.
+ * Use `create(RemoveLeaseRequestSchema)` to create a new message.
+ */
+export const RemoveLeaseRequestSchema: GenMessage<RemoveLeaseRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 73);
+
+/**
+ * @generated from message varve.v1.RemoveLeaseResponse
+ */
+export type RemoveLeaseResponse = Message<"varve.v1.RemoveLeaseResponse"> & {
+};
+
+/**
+ * Describes the message varve.v1.RemoveLeaseResponse.
+ * Use `create(RemoveLeaseResponseSchema)` to create a new message.
+ */
+export const RemoveLeaseResponseSchema: GenMessage<RemoveLeaseResponse> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 74);
+
+/**
+ * @generated from message varve.v1.EventsRequest
+ */
+export type EventsRequest = Message<"varve.v1.EventsRequest"> & {
+  /**
+   * "type=image", "event=tag", "image=NAME|ID", "view=NAME|ID", "lease=ID", "label=K[=V]". Of one key any value, of
+   * different keys all.
+   *
+   * @generated from field: repeated string filters = 1;
+   */
+  filters: string[];
+
+  /**
+   * docker's: seconds since 1970, RFC 3339, or a duration back from now ("10m"). Empty: from now on.
+   *
+   * @generated from field: string since = 2;
+   */
+  since: string;
+
+  /**
+   * The same; the stream ends then. Empty: it never ends.
+   *
+   * @generated from field: string until = 3;
+   */
+  until: string;
+};
+
+/**
+ * Describes the message varve.v1.EventsRequest.
+ * Use `create(EventsRequestSchema)` to create a new message.
+ */
+export const EventsRequestSchema: GenMessage<EventsRequest> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 75);
+
+/**
+ * @generated from message varve.v1.Event
+ */
+export type Event = Message<"varve.v1.Event"> & {
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 1;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * image | view | lease | store
+   *
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string action = 3;
+   */
+  action: string;
+
+  /**
+   * Image ID, view ID, lease ID; empty for the store.
+   *
+   * @generated from field: string id = 4;
+   */
+  id: string;
+
+  /**
+   * @generated from field: map<string, string> attributes = 5;
+   */
+  attributes: { [key: string]: string };
+};
+
+/**
+ * Describes the message varve.v1.Event.
+ * Use `create(EventSchema)` to create a new message.
+ */
+export const EventSchema: GenMessage<Event> = /*@__PURE__*/
+  messageDesc(file_varve_v1_varve, 76);
+
+/**
  * @generated from service varve.v1.Varve
  */
 export const Varve: GenService<{
@@ -1874,6 +2456,64 @@ export const Varve: GenService<{
     methodKind: "server_streaming";
     input: typeof UnpackImageRequestSchema;
     output: typeof UnpackImageResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.PinImage
+   */
+  pinImage: {
+    methodKind: "unary";
+    input: typeof PinImageRequestSchema;
+    output: typeof PinImageResponseSchema;
+  },
+  /**
+   * The store.
+   *
+   * @generated from rpc varve.v1.Varve.DiskUsage
+   */
+  diskUsage: {
+    methodKind: "unary";
+    input: typeof DiskUsageRequestSchema;
+    output: typeof DiskUsageResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.Prune
+   */
+  prune: {
+    methodKind: "unary";
+    input: typeof PruneRequestSchema;
+    output: typeof PruneResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.CreateLease
+   */
+  createLease: {
+    methodKind: "unary";
+    input: typeof CreateLeaseRequestSchema;
+    output: typeof CreateLeaseResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.ListLeases
+   */
+  listLeases: {
+    methodKind: "unary";
+    input: typeof ListLeasesRequestSchema;
+    output: typeof ListLeasesResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.RemoveLease
+   */
+  removeLease: {
+    methodKind: "unary";
+    input: typeof RemoveLeaseRequestSchema;
+    output: typeof RemoveLeaseResponseSchema;
+  },
+  /**
+   * @generated from rpc varve.v1.Varve.Events
+   */
+  events: {
+    methodKind: "server_streaming";
+    input: typeof EventsRequestSchema;
+    output: typeof EventSchema;
   },
   /**
    * Registries.

@@ -1,0 +1,123 @@
+/** The store's commands as a person uses them: pin, df, prune, lease, events. */
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { makeLayout } from "../integration/daemon/small-image.js";
+import { Sandbox } from "./sandbox.js";
+
+const sandbox = new Sandbox("store");
+
+beforeAll(() => {
+  sandbox.varve("load", "-q", "-i", makeLayout(sandbox.path("layout")));
+});
+
+afterAll(() => sandbox.dispose());
+
+function derive(name: string): void {
+  const target = sandbox.mount("small", "maker");
+  writeFileSync(join(target, "data/own"), name);
+  sandbox.varve("commit", "-q", "maker", name);
+  sandbox.varve("rm", "-f", "maker");
+}
+
+describe("pin", () => {
+  it("is shown in the list, asked about by rmi, and taken away again", () => {
+    derive("pinned:1");
+    expect(sandbox.varve("images")).not.toContain("PINNED");
+    expect(sandbox.varve("pin", "pinned:1")).toBe("pinned:1");
+    const lines = sandbox.varve("images").split("\n");
+    expect(lines[0]).toMatch(/SIZE +PINNED$/);
+    expect(lines.find((line) => line.startsWith("pinned"))).toMatch(/true$/);
+    expect(lines.find((line) => line.startsWith("small"))).toMatch(/false$/);
+    const refused = sandbox.try("rmi", "pinned:1");
+    expect(refused).toMatchObject({ status: 1 });
+    expect(refused.stderr).toContain("is pinned; unpin first, or force");
+    expect(sandbox.varve("images", "-f", "pinned=true", "--format", "{{.Repository}}")).toBe(
+      "pinned",
+    );
+    expect(sandbox.varve("unpin", "pinned:1")).toBe("pinned:1");
+    expect(sandbox.varve("rmi", "pinned:1")).toContain("Untagged: pinned:1");
+  });
+});
+
+describe("df", () => {
+  it("prints docker's table, one image a line with -v, and bytes as JSON", () => {
+    const lines = sandbox.varve("df").split("\n");
+    expect(lines[0]).toMatch(/^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE$/);
+    expect(lines.map((line) => line.split(/ {2,}/)[0])).toEqual([
+      ...["TYPE", "Images", "Unpacked layers", "Views", "Build cache"],
+    ]);
+    expect(sandbox.varve("df", "-v")).toMatch(/SHARED SIZE +UNIQUE SIZE.*\nsmall +latest/s);
+    const data = JSON.parse(sandbox.varve("df", "-v", "--format", "json")) as {
+      Images: { RepoTags: string[]; Content: number; SharedSize: number; UniqueSize: number }[];
+    };
+    const [small] = data.Images;
+    expect(small!.RepoTags).toEqual(["small:latest"]);
+    expect(small!.SharedSize).toBe(0);
+    expect(small!.UniqueSize).toBeGreaterThanOrEqual(small!.Content);
+    expect(sandbox.try("df", "-v", "--format", "{{.ID}}").status).toBe(2);
+  });
+});
+
+describe("prune", () => {
+  it("asks before it removes; without a terminal it wants --force", () => {
+    const refused = sandbox.try("prune");
+    expect(refused.status).toBe(2);
+    expect(refused.stderr).toContain("use --force (or --dry-run)");
+  });
+
+  it("tells what would go, then removes just that", () => {
+    derive("gone:1");
+    sandbox.varve("lease", "create", "--id", "keep", "small");
+    const plan = sandbox.varve("prune", "--all", "--dry-run").split("\n");
+    expect(plan[0]).toBe("Untagged: gone:1");
+    expect(plan.at(-1)).toMatch(/^Space to be reclaimed: \d/);
+    const done = sandbox.varve("prune", "-af").split("\n");
+    expect(done.slice(0, -1)).toEqual(plan.slice(0, -1));
+    expect(done.at(-1)).toBe(
+      plan.at(-1)!.replace("Space to be reclaimed", "Total reclaimed space"),
+    );
+    expect(sandbox.varve("images", "--format", "{{.Repository}}")).toBe("small");
+    sandbox.varve("lease", "rm", "keep");
+  });
+});
+
+describe("lease", () => {
+  it("is made, listed and removed", () => {
+    const flags = ["--expires", "2h", "--label", "by=me"];
+    const id = sandbox.varve("lease", "create", ...flags, "small");
+    const [header, line] = sandbox.varve("lease", "ls").split("\n");
+    expect(header).toMatch(/^LEASE ID +CREATED +EXPIRES +RESOURCES +LABELS$/);
+    expect(line).toContain(id);
+    expect(line).toMatch(/in about an hour +content\/sha256:[0-9a-f]{64} +by=me$/);
+    expect(sandbox.varve("lease", "ls", "-q")).toBe(id);
+    expect(sandbox.varve("lease", "rm", id.slice(0, 8))).toBe(id.slice(0, 8));
+    expect(sandbox.varve("lease", "ls", "-q")).toBe("");
+    expect(sandbox.try("lease", "create", "--expires", "soon", "small").status).toBe(2);
+  });
+});
+
+describe("events", () => {
+  it("are JSON lines of the past and of the present, until a time", () => {
+    sandbox.varve("tag", "small", "seen:1");
+    const flags = ["--since", "1h", "--until", "0s", "-f", "event=tag", "-f", "image=seen"];
+    const [event, ...others] = sandbox
+      .varve("events", ...flags)
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(others).toEqual([]);
+    expect(event).toMatchObject({
+      Type: "image",
+      Action: "tag",
+      Actor: { Attributes: { name: "docker.io/library/seen:1" } },
+      scope: "local",
+      time: expect.any(Number),
+    });
+    const template = "{{.Action}} {{.Actor.Attributes.name}}";
+    expect(sandbox.varve("events", ...flags, "--format", template)).toBe(
+      "tag docker.io/library/seen:1",
+    );
+    expect(sandbox.try("events", "-f", "colour=red").stderr).toContain("type, event, image, view");
+  });
+});
