@@ -32,7 +32,7 @@ export type UsageTotal = {
 };
 
 /** Everything but what was written in views. */
-export type StoreUsage = {
+export type MeasuredUsage = {
   readonly images: UsageTotal;
   readonly snapshots: UsageTotal;
   readonly buildCache: UsageTotal;
@@ -44,10 +44,10 @@ type Sizes = ReadonlyMap<string, number>;
 type Parts = { readonly blobs: readonly string[]; readonly snapshots: readonly string[] };
 
 /** Measures the store. Content counts with its own size, unpacked layers with their disk usage. */
-export async function storeUsage(
+export async function measureUsage(
   images: ImageStore,
   garbage: GarbageCollector,
-): Promise<StoreUsage> {
+): Promise<MeasuredUsage> {
   const { database } = images;
   const sizes = allSizes(database);
   const users = new ImageUsers(database);

@@ -1,7 +1,7 @@
 /** The part of varve.v1 that looks after the store: usage, pruning, leases, events. */
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type StoreUsage, storeUsage, type UsageTotal } from "../images/disk-usage.js";
+import { type MeasuredUsage, measureUsage, type UsageTotal } from "../images/disk-usage.js";
 import { prune } from "../images/prune.js";
 import { isDanglingName } from "../images/reference.js";
 import type { Core } from "./core.js";
@@ -57,7 +57,7 @@ async function* events(
 }
 
 async function diskUsage(core: Core): Promise<MessageInitShape<typeof DiskUsageResponseSchema>> {
-  const usage = await storeUsage(core.images, core.garbage);
+  const usage = await measureUsage(core.images, core.garbage);
   const { views } = core;
   const measured = await Promise.all(
     views.list().map(async (view) => ({ view, usage: await views.usage(view.id) })),
@@ -91,7 +91,7 @@ function toTotal({ count, active, bytes, reclaimableBytes }: UsageTotal) {
   };
 }
 
-function toImageUsage(usage: StoreUsage["imageUsages"][number]) {
+function toImageUsage(usage: MeasuredUsage["imageUsages"][number]) {
   return {
     image: toImage(usage.image),
     contentBytes: BigInt(usage.contentBytes),

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Digest } from "../../../src/content/digest.js";
 import { AutomaticCollection } from "../../../src/images/automatic-collection.js";
-import { storeUsage } from "../../../src/images/disk-usage.js";
+import { measureUsage } from "../../../src/images/disk-usage.js";
 import { prune } from "../../../src/images/prune.js";
 import { EventLog, type StoreEvent } from "../../../src/metadata/event-log.js";
 import { type Described, Layout, leftovers, openStores, type Stores } from "./image-fixture.js";
@@ -159,7 +159,7 @@ describe("the usage", () => {
     await create("a", ["base", "a"]);
     const b = await create("b", ["base", "b"]);
     await useByView(b.id, b.manifest);
-    const usage = await storeUsage(stores.images, stores.collector);
+    const usage = await measureUsage(stores.images, stores.collector);
     const [first, second] = usage.imageUsages;
     expect(first!.sharedBytes).toBe(second!.sharedBytes);
     expect(first!.sharedBytes + first!.uniqueBytes).toBe(first!.contentBytes);
