@@ -137,7 +137,8 @@ async function usedPercent(directory: string): Promise<number> {
 
 /** The parts that make this daemon a containerd's snapshotter, if that is configured. */
 async function listenForContainerd(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
-  const { root, state, containerdSocket, containerdMounts: form, fuseWorkers: workers } = config;
+  const { root, state, containerdSocket, containerdMounts: form } = config;
+  const { fuseWorkers: workers, quickWakeUps } = config;
   if (containerdSocket === undefined) return undefined;
   if (!core.machine.privileged) {
     throw new FailedPreconditionError(
@@ -145,7 +146,9 @@ async function listenForContainerd(config: DaemonConfig, core: Core, onCleanup: 
     );
   }
   const { database, tasks, log } = core;
-  const snapshots = new ProxySnapshots({ root, state, database, tasks, log, workers, form });
+  const snapshots = new ProxySnapshots({
+    ...{ root, state, database, tasks, log, workers, quickWakeUps, form },
+  });
   onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
   const server = await RpcServer.listen(containerdApi(containerdSocket, snapshots, log));
   onCleanup(() => server.close());
@@ -220,6 +223,7 @@ async function openStores(
   const views = new Views({
     ...{ root, state, database, snapshots, tasks, privileged, log, events },
     workers: config.fuseWorkers,
+    quickWakeUps: config.quickWakeUps,
   });
   return {
     tasks,

@@ -5,6 +5,7 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from "../fuse/constants.js";
+import { CPU_LATENCY_DEVICE } from "../fuse/wake-ups.js";
 import { gunzipProgram, requireZstd } from "../layers/compression.js";
 import type { Machine } from "../services/core.js";
 
@@ -54,11 +55,14 @@ function* listFallbacks(privileged: boolean, gunzip: string | undefined): Genera
   }
   if (!privileged) {
     yield "not root: mounts go through fusermount3, and owners and devices of image files are not kept on disk";
-    if (existsSync("/dev/fuse") && !canUseFuse()) {
+    if (existsSync("/dev/fuse") && !isWritable("/dev/fuse")) {
       yield "/dev/fuse is not open to this user: nothing can be mounted until root allows it (chmod 666 /dev/fuse)";
     }
     if (!isOnPath("fusermount3"))
       yield "fusermount3 is missing: nothing can be mounted; install fuse3";
+  }
+  if (!isWritable(CPU_LATENCY_DEVICE)) {
+    yield `${CPU_LATENCY_DEVICE} is not open to this user: views are slower while the machine is idle otherwise, as sleeping CPUs have to be woken for each request`;
   }
   if (gunzip === undefined) {
     yield "neither igzip nor unpigz is on PATH: node:zlib unpacks gzip layers, at less than half the speed of igzip (package isal)";
@@ -69,9 +73,9 @@ function* listFallbacks(privileged: boolean, gunzip: string | undefined): Genera
     yield "zstd is not on PATH: layers compressed with it cannot be unpacked (package zstd)";
 }
 
-function canUseFuse(): boolean {
+function isWritable(file: string): boolean {
   try {
-    accessSync("/dev/fuse", constants.R_OK | constants.W_OK);
+    accessSync(file, constants.R_OK | constants.W_OK);
     return true;
   } catch {
     return false;

@@ -185,3 +185,11 @@ function buildTable(): (Operation | undefined)[] {
   }
   return table;
 }
+
+/** Operations that never get a reply, whatever happens. */
+export const NO_ANSWER: ReadonlySet<string> = new Set([
+  "FORGET",
+  "BATCH_FORGET",
+  "INTERRUPT",
+  "NOTIFY_REPLY",
+]);

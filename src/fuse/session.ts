@@ -34,8 +34,9 @@ import type { FileSystem, NodeId, Result } from "./file-system.js";
 import { findMount, flushMount, mountFuse, raiseReadAhead, unmountFuse } from "./mount-point.js";
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
 import { invalidateEntryMessage, invalidateInodeMessage, storeMessage } from "./notification.js";
-import { OPERATIONS, type Operation } from "./operations.js";
+import { NO_ANSWER, OPERATIONS, type Operation } from "./operations.js";
 import { MalformedRequest, RefusedRequest } from "./request.js";
+import { WakeUps } from "./wake-ups.js";
 
 /** Where a session reports what nobody waits for an answer to. */
 export interface SessionLog {
@@ -51,6 +52,8 @@ export interface SessionOptions {
   readOnly: boolean;
   /** Mount with mount(2) as root; otherwise through fusermount3. */
   privileged: boolean;
+  /** Keep the CPUs awake while requests come in bursts; see wake-ups.ts. Default false. */
+  quickWakeUps?: boolean;
   /** The type column shows "fuse." and this. Default "varve". */
   subtype?: string;
   /** First column of /proc/mounts. Default the subtype. */
@@ -75,6 +78,7 @@ const LOG_LIMIT = 100;
 const serving = new Set<FuseSession>();
 /** Buffers of this thread, made with its first session. */
 let workspace: Workspace | undefined;
+const wakeUps = new WakeUps();
 
 /** One served mount. See the file comment. */
 export class FuseSession implements Exchange {
@@ -87,6 +91,7 @@ export class FuseSession implements Exchange {
 
   readonly #channel: FuseChannel;
   readonly #privileged: boolean;
+  readonly #quickWakeUps: boolean;
   readonly #log: SessionLog;
   readonly #onEnd: () => void;
   readonly #logged = new Set<string>();
@@ -129,6 +134,7 @@ export class FuseSession implements Exchange {
     this.target = options.target;
     this.fileSystem = options.fileSystem;
     this.#privileged = options.privileged;
+    this.#quickWakeUps = options.quickWakeUps ?? false;
     this.#log = options.log;
     this.#onEnd = options.onEnd;
     this.#channel = channel;
@@ -247,14 +253,21 @@ export class FuseSession implements Exchange {
 
   /** Handles what waits, up to a burst; polling is level-triggered, so the rest comes back. */
   #drain(): void {
+    const served = this.#serveWaiting();
+    if (this.#quickWakeUps) wakeUps.note(served);
+  }
+
+  #serveWaiting(): number {
     const { buffer } = this.work.request;
-    for (let handled = 0; handled < BURST && !this.#isOver; handled++) {
+    let served = 0;
+    for (let tried = 0; tried < BURST && !this.#isOver; tried++) {
       const received = this.#channel.receive(buffer);
       if (received >= 0) {
         this.#serve(received);
+        served++;
         continue;
       }
-      if (received === -EAGAIN) return;
+      if (received === -EAGAIN) break;
       // ENOENT: the request was interrupted before we could have it.
       if (received === -EINTR || received === -ENOENT) continue;
       if (received !== -ENODEV && received !== -ECONNABORTED) {
@@ -262,6 +275,7 @@ export class FuseSession implements Exchange {
       }
       this.#end();
     }
+    return served;
   }
 
   #serve(received: number): void {
@@ -380,11 +394,3 @@ export class FuseSession implements Exchange {
     this.#log.warn(`fuse ${this.target}: ${what}`, error);
   }
 }
-
-/** Operations that never get a reply, whatever happens. */
-const NO_ANSWER: ReadonlySet<string> = new Set([
-  "FORGET",
-  "BATCH_FORGET",
-  "INTERRUPT",
-  "NOTIFY_REPLY",
-]);

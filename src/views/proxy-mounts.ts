@@ -22,11 +22,12 @@ export class ProxyMounts {
   readonly #log: Log;
   readonly #hosts: ViewHosts;
 
-  constructor(o: { state: string; workers: number; log: Log }) {
+  constructor(o: { state: string; workers: number; quickWakeUps: boolean; log: Log }) {
     this.#directory = path.join(o.state, "containerd");
     this.#log = o.log;
     this.#hosts = new ViewHosts({
       size: o.workers,
+      quickWakeUps: o.quickWakeUps,
       events: {
         // By us, or by somebody's umount(8): then it is mounted again when it is asked for.
         onEnded: () => undefined,

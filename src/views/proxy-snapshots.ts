@@ -65,6 +65,7 @@ export class ProxySnapshots {
     log: Log;
     /** Threads that serve mounts. */
     workers: number;
+    quickWakeUps: boolean;
     /** What containers get; what containerd unpacks into is always the kernel's. */
     form: MountForm;
   }) {
@@ -75,7 +76,8 @@ export class ProxySnapshots {
     this.#form = o.form;
     this.#directories = new ProxyDirectories({ root: o.root, tasks, log });
     this.#chains = new ProxyChains({ database, directories: this.#directories, tasks, log });
-    this.#mounts = new ProxyMounts({ state: o.state, workers: o.workers, log });
+    const { state, workers, quickWakeUps } = o;
+    this.#mounts = new ProxyMounts({ state, workers, quickWakeUps, log });
   }
 
   /**

@@ -5,7 +5,7 @@
 
 import { WorkerHost, workerFile } from "../snapshots/worker-host.js";
 import { NotFoundError } from "../system/errors.js";
-import type { MountTask, UnmountTask, ViewEvent } from "./view-protocol.js";
+import type { MountTask, UnmountTask, ViewEvent, ViewWorkerOptions } from "./view-protocol.js";
 
 interface Host {
   readonly worker: WorkerHost;
@@ -25,14 +25,21 @@ export interface HostEvents {
 export class ViewHosts {
   readonly #size: number;
   readonly #file: string;
+  readonly #options: ViewWorkerOptions;
   readonly #events: HostEvents;
   readonly #hosts = new Set<Host>();
   #started = 0;
   #closing = false;
 
   /** @param o.file the threads' entry, for tests */
-  constructor(o: { size: number; file?: string | undefined; events: HostEvents }) {
+  constructor(o: {
+    size: number;
+    file?: string | undefined;
+    quickWakeUps: boolean;
+    events: HostEvents;
+  }) {
     this.#size = o.size;
+    this.#options = { quickWakeUps: o.quickWakeUps };
     this.#file = o.file ?? workerFile(import.meta.url, "view-worker");
     this.#events = o.events;
   }
@@ -84,6 +91,7 @@ export class ViewHosts {
       worker: new WorkerHost({
         file: this.#file,
         name: `views-${++this.#started}`,
+        workerData: this.#options,
         onEvent: (event) => this.#receive(host, event as ViewEvent),
         onExit: (error) => {
           this.#hosts.delete(host);

@@ -30,6 +30,7 @@ export class ViewMounts {
     state: string;
     workers: number;
     workerFile: string | undefined;
+    quickWakeUps: boolean;
     log: Log;
     onLost(viewId: string): void;
   }) {
@@ -38,6 +39,7 @@ export class ViewMounts {
     this.#hosts = new ViewHosts({
       size: o.workers,
       file: o.workerFile,
+      quickWakeUps: o.quickWakeUps,
       events: {
         onEnded: (viewId) => {
           this.#log.info(`view ${viewId}: unmounted`);

@@ -1,5 +1,11 @@
 /** What the main thread asks of a view worker, and what it hears from it. */
 
+/** What a worker is started with. */
+export interface ViewWorkerOptions {
+  /** Keep the CPUs awake while requests come in bursts. */
+  readonly quickWakeUps: boolean;
+}
+
 /** Mount one view. */
 export interface MountTask {
   readonly viewId: string;

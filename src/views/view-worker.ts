@@ -3,13 +3,14 @@
  * descriptors. Views of one chain share its index, which is open while one of them is mounted.
  */
 
+import { workerData } from "node:worker_threads";
 import { FuseSession } from "../fuse/session.js";
 import { emptyIndex, openIndex } from "../layers/index-reader.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
 import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
 import { serveWorker } from "../snapshots/worker-server.js";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
-import type { MountTask, UnmountTask, ViewEvent } from "./view-protocol.js";
+import type { MountTask, UnmountTask, ViewEvent, ViewWorkerOptions } from "./view-protocol.js";
 
 interface SharedIndex {
   readonly index: ChainIndex;
@@ -22,6 +23,7 @@ interface Mounted {
   readonly indexPath: string | undefined;
 }
 
+const { quickWakeUps } = workerData as ViewWorkerOptions;
 const indexes = new Map<string, SharedIndex>();
 const mounts = new Map<string, Mounted>();
 
@@ -50,6 +52,7 @@ function mount(task: MountTask): void {
       fileSystem,
       readOnly: task.readOnly,
       privileged: task.privileged,
+      quickWakeUps,
       subtype: "varve",
       source: `varve:${viewId}`,
       log: {

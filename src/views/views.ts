@@ -61,6 +61,8 @@ export class Views {
     workerFile?: string;
     /** Is told what becomes of views. */
     events?: EventLog;
+    /** Keep the CPUs awake while requests come in bursts. */
+    quickWakeUps: boolean;
     log: Log;
   }) {
     this.#database = o.database;
@@ -74,6 +76,7 @@ export class Views {
       state: o.state,
       workers: o.workers,
       workerFile: o.workerFile,
+      quickWakeUps: o.quickWakeUps,
       log: o.log,
       onLost: (viewId) => this.#markUnmounted(viewId),
     });

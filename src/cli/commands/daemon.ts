@@ -15,6 +15,7 @@ interface DaemonFlags {
   readonly keepMounts?: boolean;
   readonly restoreViews?: boolean;
   readonly fuseWorkers?: number;
+  readonly quickWakeUps?: boolean;
   readonly unpackWorkers?: number;
   readonly containerdSocket?: string;
   readonly containerdMounts?: string;
@@ -45,6 +46,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .option("--keep-mounts", "Leave mounts in place when the daemon ends")
     .option("--no-restore-views", "Do not mount again what was mounted when the last one ended")
     .option("--fuse-workers <count>", "Threads that serve mounts", countOf)
+    .option("--no-quick-wake-ups", "Let CPUs sleep deeply while requests come in bursts: slower")
     .option("--unpack-workers <count>", "Layers unpacked side by side", countOf)
     .option("--containerd-socket <path>", "Also be the snapshotter of a containerd, on this socket")
     .addOption(
@@ -113,6 +115,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     // Commander's default of a --no- option is true: only what was typed counts.
     restoreViews: flags.restoreViews === false ? false : undefined,
     fuseWorkers,
+    quickWakeUps: flags.quickWakeUps === false ? false : undefined,
     unpackWorkers,
     containerdSocket,
     containerdMounts,

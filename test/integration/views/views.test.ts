@@ -51,6 +51,7 @@ async function openViews(workers = 1, workerFile?: string): Promise<void> {
     tasks,
     privileged: true,
     workers,
+    quickWakeUps: false,
     ...(workerFile === undefined ? {} : { workerFile }),
     log,
   });

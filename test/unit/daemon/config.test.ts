@@ -84,12 +84,14 @@ describe("loadConfig", () => {
       VARVE_KEEP_MOUNTS: "yes",
       VARVE_RESTORE_VIEWS: "0",
       VARVE_FUSE_WORKERS: "3",
+      VARVE_QUICK_WAKE_UPS: "off",
       VARVE_MAX_LAYER_RATIO: "20000",
     };
     expect(loadConfig({}, environment)).toMatchObject({
       keepMounts: true,
       restoreViews: false,
       fuseWorkers: 3,
+      quickWakeUps: false,
       maxLayerGib: undefined,
       maxLayerRatio: 20_000,
     });
