@@ -3,10 +3,11 @@
 import type { ContentStore } from "../content/content-store.js";
 import type { Descriptor } from "../content/descriptor.js";
 import type { Ingest } from "../content/ingest.js";
-import { BaseError, CancelledError, CorruptDataError } from "../system/errors.js";
-import type { Connection, HostAnswer } from "./connection.js";
+import { BaseError, CorruptDataError } from "../system/errors.js";
+import { Pieces, type SpareSlots } from "./blob-pieces.js";
+import { type BlobSource, type ByteRange, readRange } from "./blob-range.js";
+import type { Connection } from "./connection.js";
 import { requestFailure, TransientError } from "./failures.js";
-import type { RetryPolicy } from "./limits.js";
 import type { Repository } from "./repository.js";
 import { withRetries } from "./retry.js";
 import { rememberSource } from "./source-labels.js";
@@ -17,6 +18,7 @@ export interface Download {
   readonly repository: Repository;
   readonly descriptor: Descriptor;
   readonly lease: string;
+  readonly slots: SpareSlots;
   readonly signal: AbortSignal;
   /** Bytes that are here, of `descriptor.size`. */
   report(action: "downloading" | "verifying", current: number): void;
@@ -24,6 +26,15 @@ export interface Download {
 
 /** So much at least must come in between two breaks, or they count as one failure after another. */
 const PROGRESS_BYTES = 256 * 1024;
+
+/** More than this is worth several connections. */
+const LARGE_BYTES = 16 * 1024 * 1024;
+
+/** What one of several connections fetches at a time, and what is lost of it when the pull is killed. */
+const PIECE_BYTES = 4 * 1024 * 1024;
+
+/** What one connection fetches alone before it looks for spare places again. */
+const STRETCH_BYTES = 32 * 1024 * 1024;
 
 /**
  * Brings a blob into the content store. What was received stays when this fails or is cancelled, and
@@ -98,23 +109,12 @@ async function receiveFrom(
   what: string,
 ): Promise<void> {
   const { repository, descriptor, signal } = download;
-  await withRetries(repository.retry, signal, async (progressed) => {
+  const { retry } = repository;
+  const source = { connection, path, what, retry, scopes: repository.scopes("pull") };
+  await withRetries(retry, signal, async (progressed) => {
     const start = ingest.offset;
     try {
-      const answer = await connection.send({
-        method: "GET",
-        path,
-        // Some servers compress what they can; a blob's digest is of the bytes as they are.
-        headers: {
-          "accept-encoding": "identity",
-          ...(start === 0 ? {} : { range: `bytes=${start}-` }),
-        },
-        scopes: repository.scopes("pull"),
-        signal,
-        what,
-        accept: [200, 206],
-      });
-      await copy(download, ingest, answer, what);
+      await new Reception(download, ingest, source).run();
     } catch (error) {
       if (ingest.offset - start >= PROGRESS_BYTES) progressed();
       throw requestFailure(error, what, signal);
@@ -128,66 +128,61 @@ async function receiveFrom(
   });
 }
 
-async function copy(
-  download: Download,
-  ingest: Ingest,
-  answer: HostAnswer,
-  what: string,
-): Promise<void> {
-  const { descriptor, repository } = download;
-  const type = String(answer.headers["content-type"] ?? "");
-  if (/text\/html/i.test(type)) {
-    answer.body.destroy();
-    throw new CorruptDataError(`${what}: the answer is a web page, not the blob`);
-  }
-  // A server without ranges starts from the beginning again.
-  let skip = answer.status === 206 ? ingest.offset - rangeStart(answer, what) : ingest.offset;
-  if (skip < 0) {
-    answer.body.destroy();
-    throw new CorruptDataError(`${what}: the server skipped ${-skip} bytes`);
-  }
-  const pace = new Pace(repository.retry, what);
-  // Leaving the loop early destroys the body, and with it the connection.
-  for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-    if (download.signal.aborted) throw new CancelledError(`${what}: cancelled`);
-    pace.take(chunk.length);
-    const fresh = chunk.subarray(Math.min(skip, chunk.length));
-    skip -= chunk.length - fresh.length;
-    if (fresh.length === 0) continue;
-    await ingest.write(fresh);
-    download.report("downloading", ingest.offset);
-  }
-  if (ingest.offset > descriptor.size) throw new CorruptDataError(`${what}: too long`);
-}
+/** What is missing of a blob, from one host, until the first failure. */
+class Reception {
+  readonly #download: Download;
+  readonly #ingest: Ingest;
+  readonly #source: BlobSource;
+  #reported = 0;
 
-/** @throws CorruptDataError a partial answer without a range that can be read */
-function rangeStart(answer: HostAnswer, what: string): number {
-  const match = /^bytes (\d+)-/.exec(String(answer.headers["content-range"] ?? ""));
-  if (match !== null) return Number(match[1]);
-  answer.body.destroy();
-  throw new CorruptDataError(`${what}: a partial answer does not say which part it is`);
-}
-
-/** Notices bodies that drip: too slow to be of use, too fast for a timeout between bytes. */
-class Pace {
-  readonly #policy: RetryPolicy;
-  readonly #what: string;
-  #startMs = performance.now();
-  #bytes = 0;
-
-  constructor(policy: RetryPolicy, what: string) {
-    this.#policy = policy;
-    this.#what = what;
+  constructor(download: Download, ingest: Ingest, source: BlobSource) {
+    this.#download = download;
+    this.#ingest = ingest;
+    this.#source = source;
   }
 
-  take(bytes: number): void {
-    this.#bytes += bytes;
-    const now = performance.now();
-    if (now - this.#startMs < this.#policy.windowMs) return;
-    if (this.#bytes < this.#policy.minWindowBytes) {
-      throw new TransientError(`${this.#what}: too slow, ${this.#bytes} bytes in a while`, {});
+  /**
+   * One body where the blob is small or the server knows no ranges. Else a piece, which shows
+   * that it does, and then several connections at a time while others leave room for them.
+   */
+  async run(): Promise<void> {
+    const { size } = this.#download.descriptor;
+    let stretch = PIECE_BYTES;
+    while (size - this.#ingest.offset >= LARGE_BYTES) {
+      const start = this.#ingest.offset;
+      const kind = await this.#read({ start, end: start + stretch });
+      // A whole body has brought all there is; one that broke is counted by the caller.
+      if (kind === "whole" || this.#ingest.offset < start + stretch) return;
+      await this.#readPieces();
+      stretch = STRETCH_BYTES;
     }
-    this.#startMs = now;
-    this.#bytes = 0;
+    if (this.#ingest.offset < size || size === 0) await this.#read({ start: this.#ingest.offset });
+  }
+
+  async #read(range: ByteRange): Promise<"part" | "whole"> {
+    return await readRange(this.#source, range, this.#download.signal, async (bytes) => {
+      await this.#ingest.write(bytes);
+      this.#report(0);
+    });
+  }
+
+  async #readPieces(): Promise<void> {
+    const { descriptor, slots, signal } = this.#download;
+    await new Pieces({
+      source: this.#source,
+      slots,
+      start: this.#ingest.offset,
+      size: descriptor.size,
+      pieceBytes: PIECE_BYTES,
+      signal,
+      take: (bytes) => this.#ingest.write(bytes),
+      onAhead: (bytes) => this.#report(bytes),
+    }).run();
+  }
+
+  #report(ahead: number): void {
+    // A piece that is just being written counts neither as ahead nor as written.
+    this.#reported = Math.max(this.#reported, this.#ingest.offset + ahead);
+    this.#download.report("downloading", this.#reported);
   }
 }

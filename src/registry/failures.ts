@@ -1,5 +1,6 @@
 /** The one place where failed requests become the project's errors. */
 
+import { errors } from "undici";
 import {
   BaseError,
   CancelledError,
@@ -60,13 +61,15 @@ export function codeOf(error: unknown): string {
   return "";
 }
 
-/** True when the other end does not speak TLS. */
+/** True when the other end does not speak TLS, as far as a failed handshake can tell. */
 export function isNoTls(error: unknown): boolean {
   for (let one = error; one instanceof Error; one = one.cause) {
     const code = (one as { code?: unknown }).code;
     if (code === "EPROTO" || code === "ERR_SSL_WRONG_VERSION_NUMBER") return true;
     if (code === "ECONNRESET" && /before secure TLS connection/.test(one.message)) return true;
     if (code === "ERR_SSL_PACKET_LENGTH_TOO_LONG") return true;
+    // Some hang up on a greeting that they do not understand.
+    if (one instanceof errors.SocketError && one.socket?.bytesRead === 0) return true;
   }
   return false;
 }

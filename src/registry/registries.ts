@@ -11,6 +11,7 @@ import { type FlightCrew, Flights, type Passage } from "../snapshots/flights.js"
 import { CancelledError } from "../system/errors.js";
 import type { RegistryAccess, RepositoryName } from "./access.js";
 import { downloadBlob } from "./blob-download.js";
+import type { SpareSlots } from "./blob-pieces.js";
 import { DEFAULT_RETRY, MAX_CONCURRENT_BLOBS, type RetryPolicy } from "./limits.js";
 import { Repository, type Resolved } from "./repository.js";
 import { Transport } from "./transport.js";
@@ -47,6 +48,7 @@ export class Registries {
   readonly #transport = new Transport();
   readonly #retry: RetryPolicy;
   readonly #slots = new Semaphore(MAX_CONCURRENT_BLOBS);
+  readonly #spareSlots = spareSlots(this.#slots);
   readonly #downloads = new Flights<void, BlobProgress>();
   readonly #resolves = new Flights<Resolved, never>();
   readonly #resolved = new Map<string, CachedResolve>();
@@ -176,6 +178,7 @@ export class Registries {
           repository,
           descriptor,
           lease: own.id,
+          slots: this.#spareSlots,
           signal: crew.signal,
           report: (action, current) => crew.report({ id: digest, action, current, total }),
         }),
@@ -201,6 +204,19 @@ export class Registries {
     await this.#downloads.settle();
     await this.#resolves.settle();
   }
+}
+
+/** Places that nobody waits for: taken at once, or not at all. */
+function spareSlots(slots: Semaphore): SpareSlots {
+  return {
+    tryTake: () => {
+      if (slots.isLocked()) return false;
+      // Given in this very call, because nobody else waits.
+      void slots.acquire();
+      return true;
+    },
+    release: () => slots.release(),
+  };
 }
 
 function isAborted(signal: AbortSignal | undefined): boolean {

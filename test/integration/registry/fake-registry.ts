@@ -64,7 +64,12 @@ export class FakeRegistry {
     const url = new URL(request.url ?? "/", "http://registry");
     this.requests.push(`${request.method} ${url.pathname}${range}`);
     request.resume();
-    if (this.intercept(request, response)) return;
+    if (!this.intercept(request, response)) this.serve(request, response);
+  }
+
+  /** Answers as a registry should: what an intercept calls when it has waited long enough. */
+  serve(request: IncomingMessage, response: ServerResponse): void {
+    const url = new URL(request.url ?? "/", "http://registry");
     const [, kind, name = ""] = /\/(manifests|blobs)\/([^/]+)$/.exec(url.pathname) ?? [];
     if (kind === "manifests") this.#sendManifest(name, request, response);
     else if (kind === "blobs") this.#sendBlob(name, request, response);
@@ -89,12 +94,14 @@ export class FakeRegistry {
       response.writeHead(404).end();
       return;
     }
-    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
-    const rest = bytes.subarray(start);
-    const range = { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` };
-    response.writeHead(start > 0 ? 206 : 200, {
+    const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
+    const start = Number(from ?? 0);
+    const last = to ? Math.min(Number(to), bytes.length - 1) : bytes.length - 1;
+    const rest = bytes.subarray(start, last + 1);
+    const range = { "content-range": `bytes ${start}-${last}/${bytes.length}` };
+    response.writeHead(from === undefined ? 200 : 206, {
       "content-length": rest.length,
-      ...(start > 0 ? range : {}),
+      ...(from === undefined ? {} : range),
     });
     response.end(rest);
   }

@@ -10,8 +10,9 @@ import { ContentStore } from "../../../src/content/content-store.js";
 import { type Database, openDatabase } from "../../../src/metadata/database.js";
 import { Registries } from "../../../src/registry/registries.js";
 import { FakeRegistry, sha256 } from "./fake-registry.js";
+import { makeRandom, type Random } from "./unreliable-line.js";
 
-const FETCHES = 300;
+const FETCHES = 120;
 const ACCEPTABLE = ["done", "CORRUPT_DATA", "UNAVAILABLE"];
 
 let root: string;
@@ -30,17 +31,8 @@ afterAll(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** Numbers from 0 to `below`, the same ones in every run. */
-function makeRandom(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
-
 /** Answers a blob request with one of the faults, or leaves it to the registry. */
-function fault(random: (below: number) => number, request: IncomingMessage, out: ServerResponse) {
+function fault(random: Random, request: IncomingMessage, out: ServerResponse) {
   const whole = fake.blobs.get((request.url ?? "").split("/").at(-1) ?? "");
   if (whole === undefined) return false;
   const start = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? "")?.[1] ?? 0);

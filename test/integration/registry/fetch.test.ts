@@ -1,117 +1,71 @@
 /** Fetching from registries that fail, lie and make one wait. */
 
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import type { ServerResponse } from "node:http";
-import os from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { ContentStore } from "../../../src/content/content-store.js";
 import type { Descriptor } from "../../../src/content/descriptor.js";
-import { type Database, openDatabase } from "../../../src/metadata/database.js";
-import type { RegistryAccess } from "../../../src/registry/access.js";
-import { Registries } from "../../../src/registry/registries.js";
 import { breakAfter, FakeRegistry, sha256 } from "./fake-registry.js";
+import { codeOf, FetchScene } from "./fetch-scene.js";
 
-let root: string;
-let database: Database;
-let content: ContentStore;
-let registries: Registries;
-let fake: FakeRegistry;
-const access: RegistryAccess = { plainHttp: true, environment: { HOME: "/nowhere" } };
 const body = randomBytes(1 << 20);
 
+let scene: FetchScene;
 beforeEach(async () => {
-  root = mkdtempSync(path.join(os.tmpdir(), "varve-fetch-"));
-  database = openDatabase(path.join(root, "varve.db"));
-  content = new ContentStore(root, database);
-  await content.open();
-  const retry = { attempts: 4, firstDelayMs: 1, maxDelayMs: 5, windowMs: 100, minWindowBytes: 512 };
-  registries = new Registries({ content, database, retry });
-  fake = await FakeRegistry.start();
+  scene = await FetchScene.start();
 });
+afterEach(() => scene.dispose());
 
-afterEach(async () => {
-  await registries.close();
-  await fake.dispose();
-  database.close();
-  rmSync(root, { recursive: true, force: true });
-});
-
-const lease = () => database.transaction(() => database.leases.create()).id;
-const repository = (means = access) =>
-  registries.repository({ domain: fake.domain, path: "team/app" }, means);
-
-function fetch(descriptor: Descriptor, signal?: AbortSignal, means = access): Promise<void> {
-  const options = { repository: repository(means), lease: lease() };
-  return registries.fetch(descriptor, { ...options, ...(signal === undefined ? {} : { signal }) });
-}
-
-const stored = (descriptor: Descriptor) => readFileSync(content.path(descriptor.digest));
-const partial = () => readdirSync(path.join(root, "ingest"));
-const codeOf = (promise: Promise<unknown>) =>
-  promise.then(
-    () => "none",
-    (error: { code?: string }) => error.code,
-  );
-const blobRequests = () => fake.requests.filter((one) => one.includes("/blobs/"));
-
-/** Lets the first `count` blob requests be answered by `answer`. */
-function misbehave(count: number, answer: (response: ServerResponse) => void): void {
-  let left = count;
-  fake.intercept = (request, response) => {
-    if (!request.url?.includes("/blobs/") || left-- <= 0) return false;
-    answer(response);
-    return true;
-  };
-}
+const fetch = (descriptor: Descriptor, signal?: AbortSignal, means = scene.access) =>
+  scene.fetch(descriptor, signal === undefined ? {} : { signal }, means);
 
 describe("a blob on a bad connection", () => {
   it("goes on by Range where the connection broke", async () => {
-    const blob = fake.addBlob(body);
-    misbehave(1, (response) => breakAfter(response, body, 300_000));
+    const blob = scene.fake.addBlob(body);
+    scene.misbehave(1, (response) => breakAfter(response, body, 300_000));
     await fetch(blob);
-    expect(stored(blob).equals(body)).toBe(true);
-    expect(blobRequests()[1]).toMatch(/ bytes=[1-9]\d*-$/);
+    expect(scene.stored(blob).equals(body)).toBe(true);
+    expect(scene.blobRequests()[1]).toMatch(/ bytes=[1-9]\d*-$/);
   });
 
   it("comes in right from a server without ranges", async () => {
-    const blob = fake.addBlob(body);
-    misbehave(1, (response) => breakAfter(response, body, 300_000));
-    const first = fake.intercept;
-    fake.intercept = (request, response) => {
+    const blob = scene.fake.addBlob(body);
+    scene.misbehave(1, (response) => breakAfter(response, body, 300_000));
+    const first = scene.fake.intercept;
+    scene.fake.intercept = (request, response) => {
       if (first(request, response)) return true;
       if (request.headers.range === undefined) return false;
       response.writeHead(200, { "content-length": body.length }).end(body);
       return true;
     };
     await fetch(blob);
-    expect(stored(blob).equals(body)).toBe(true);
+    expect(scene.stored(blob).equals(body)).toBe(true);
   });
 
   it("is asked for again after 429 and 5xx, when Retry-After says", async () => {
-    const blob = fake.addBlob(body);
-    misbehave(2, (response) => response.writeHead(429, { "retry-after": "0" }).end());
+    const blob = scene.fake.addBlob(body);
+    scene.misbehave(2, (response) => response.writeHead(429, { "retry-after": "0" }).end());
     await fetch(blob);
-    expect(blobRequests()).toHaveLength(3);
-    const other = fake.addBlob(randomBytes(100));
-    misbehave(1, (response) => response.writeHead(503).end("busy"));
+    expect(scene.blobRequests()).toHaveLength(3);
+    const other = scene.fake.addBlob(randomBytes(100));
+    scene.misbehave(1, (response) => response.writeHead(503).end("busy"));
     await fetch(other);
-    expect(content.has(other.digest)).toBe(true);
+    expect(scene.content.has(other.digest)).toBe(true);
   });
 
   it("is given up after some tries without progress, and what came stays", async () => {
-    const blob = fake.addBlob(body);
-    misbehave(100, (response) => response.writeHead(500).end());
+    const blob = scene.fake.addBlob(body);
+    scene.misbehave(100, (response) => response.writeHead(500).end());
     expect(await codeOf(fetch(blob))).toBe("UNAVAILABLE");
-    expect(blobRequests()).toHaveLength(4);
-    expect(content.has(blob.digest)).toBe(false);
+    expect(scene.blobRequests()).toHaveLength(4);
+    expect(scene.content.has(blob.digest)).toBe(false);
   });
 
   it("keeps its bytes when it is cancelled, for the next time", async () => {
-    const blob = fake.addBlob(body);
+    const blob = scene.fake.addBlob(body);
     const controller = new AbortController();
-    fake.intercept = (request, response) => {
+    scene.fake.intercept = (request, response) => {
       if (!request.url?.includes("/blobs/")) return false;
       response.writeHead(200, { "content-length": body.length });
       response.write(body.subarray(0, 400_000));
@@ -119,21 +73,21 @@ describe("a blob on a bad connection", () => {
       return true;
     };
     expect(await codeOf(fetch(blob, controller.signal))).toBe("CANCELLED");
-    expect(partial()).toHaveLength(1);
-    fake.intercept = () => false;
+    expect(scene.partial()).toHaveLength(1);
+    scene.fake.intercept = () => false;
     await fetch(blob);
-    expect(stored(blob).equals(body)).toBe(true);
-    expect(blobRequests()[1]).toMatch(/ bytes=[1-9]\d*-$/);
-    expect(partial()).toEqual([]);
+    expect(scene.stored(blob).equals(body)).toBe(true);
+    expect(scene.blobRequests()[1]).toMatch(/ bytes=[1-9]\d*-$/);
+    expect(scene.partial()).toEqual([]);
   });
 });
 
 describe("one digest", () => {
   it("is downloaded once, however many want it, and one of them may leave", async () => {
-    const blob = fake.addBlob(body);
+    const blob = scene.fake.addBlob(body);
     const controller = new AbortController();
     const held: ServerResponse[] = [];
-    misbehave(1, (response) => held.push(response));
+    scene.misbehave(1, (response) => held.push(response));
     const leaving = codeOf(fetch(blob, controller.signal));
     const staying = Array.from({ length: 5 }, () => fetch(blob));
     while (held.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -141,8 +95,8 @@ describe("one digest", () => {
     expect(await leaving).toBe("CANCELLED");
     held[0]!.writeHead(200, { "content-length": body.length }).end(body);
     await Promise.all(staying);
-    expect(blobRequests()).toHaveLength(1);
-    expect(database.leases.holders({ type: "content", id: blob.digest })).toHaveLength(5);
+    expect(scene.blobRequests()).toHaveLength(1);
+    expect(scene.database.leases.holders({ type: "content", id: blob.digest })).toHaveLength(5);
   });
 });
 
@@ -161,11 +115,11 @@ describe("a registry that lies", () => {
     ["says nothing at all", (r) => r.socket?.destroy(), /UNAVAILABLE/],
   ])("and %s gets an error, and the store no blob", async (_, answer, code) => {
     const good = randomBytes(10_000);
-    const blob = fake.addBlob(good);
-    misbehave(1000, (response) => answer(response, good));
+    const blob = scene.fake.addBlob(good);
+    scene.misbehave(1000, (response) => answer(response, good));
     expect(await codeOf(fetch(blob))).toMatch(code);
-    expect(content.has(blob.digest)).toBe(false);
-    expect(readdirSync(path.join(root, "blobs/sha256"))).toEqual([]);
+    expect(scene.content.has(blob.digest)).toBe(false);
+    expect(readdirSync(path.join(scene.root, "blobs/sha256"))).toEqual([]);
   });
 });
 
@@ -186,7 +140,7 @@ describe("credentials", () => {
   const basic = `Basic ${Buffer.from("user:secret").toString("base64")}`;
 
   it("do not follow a redirect to a blob store", async () => {
-    const blob = fake.addBlob(body);
+    const blob = scene.fake.addBlob(body);
     const store = await FakeRegistry.start();
     try {
       store.blobs.set(blob.digest, body);
@@ -195,7 +149,7 @@ describe("credentials", () => {
         seen.push(request.headers.authorization);
         return false;
       };
-      fake.intercept = (request, response) => {
+      scene.fake.intercept = (request, response) => {
         if (request.headers.authorization !== basic) {
           response.writeHead(401, { "www-authenticate": 'Basic realm="x"' }).end();
         } else {
@@ -204,8 +158,8 @@ describe("credentials", () => {
         }
         return true;
       };
-      await fetch(blob, undefined, { ...access, credentials });
-      expect(stored(blob).equals(body)).toBe(true);
+      await fetch(blob, undefined, { ...scene.access, credentials });
+      expect(scene.stored(blob).equals(body)).toBe(true);
       expect(seen).toEqual([undefined]);
     } finally {
       await store.dispose();
@@ -213,11 +167,11 @@ describe("credentials", () => {
   });
 
   it("become tokens, which are renewed when they end in the middle", async () => {
-    const blobs = [1, 2, 3].map(() => fake.addBlob(randomBytes(1000)));
+    const blobs = [1, 2, 3].map(() => scene.fake.addBlob(randomBytes(1000)));
     let issued = 0;
     const asked: URL[] = [];
-    fake.intercept = (request, response) => {
-      const url = new URL(request.url ?? "", `http://${fake.domain}`);
+    scene.fake.intercept = (request, response) => {
+      const url = new URL(request.url ?? "", `http://${scene.fake.domain}`);
       if (url.pathname === "/token") {
         expect(request.headers.authorization).toBe(basic);
         asked.push(url);
@@ -227,32 +181,33 @@ describe("credentials", () => {
       // Each token is good for the latest issue only, and the third blob ends the first one.
       const wanted = url.pathname.endsWith(blobs[2]!.digest) ? "Bearer token-2" : "Bearer token-1";
       if (request.headers.authorization === wanted) return false;
-      const challenge = `Bearer realm="http://${fake.domain}/token",service="tests"`;
+      const challenge = `Bearer realm="http://${scene.fake.domain}/token",service="tests"`;
       response.writeHead(401, { "www-authenticate": challenge }).end();
       return true;
     };
-    const one = repository({ ...access, credentials });
-    for (const blob of blobs) await registries.fetch(blob, { repository: one, lease: lease() });
+    const one = scene.repository({ ...scene.access, credentials });
+    for (const blob of blobs)
+      await scene.registries.fetch(blob, { repository: one, lease: scene.lease() });
     expect(issued).toBe(2);
     expect(asked[0]!.searchParams.get("scope")).toBe("repository:team/app:pull");
     expect(asked[0]!.searchParams.get("service")).toBe("tests");
   });
 
   it("that are an identity token are sent to the token server only, in a form", async () => {
-    const blob = fake.addBlob(randomBytes(1000));
+    const blob = scene.fake.addBlob(randomBytes(1000));
     const forms: string[] = [];
-    fake.intercept = (request, response) => {
+    scene.fake.intercept = (request, response) => {
       if (request.url === "/token") {
         request.on("data", (chunk: Buffer) => forms.push(chunk.toString()));
         request.on("end", () => response.end(JSON.stringify({ access_token: "t" })));
         return true;
       }
       if (request.headers.authorization === "Bearer t") return false;
-      const challenge = `Bearer realm="http://${fake.domain}/token",service="tests"`;
+      const challenge = `Bearer realm="http://${scene.fake.domain}/token",service="tests"`;
       response.writeHead(401, { "www-authenticate": challenge }).end();
       return true;
     };
-    const identity = { ...access, credentials: { identityToken: "refresh-me" } };
+    const identity = { ...scene.access, credentials: { identityToken: "refresh-me" } };
     await fetch(blob, undefined, identity);
     expect(new URLSearchParams(forms[0]).get("refresh_token")).toBe("refresh-me");
     expect(new URLSearchParams(forms[0]).get("grant_type")).toBe("refresh_token");
@@ -261,43 +216,55 @@ describe("credentials", () => {
 
 describe("a tag", () => {
   it("is resolved by HEAD alone, once for many that ask at a time and for five seconds after", async () => {
-    const manifest = fake.addManifest("1", { schemaVersion: 2 });
-    const asks = Array.from({ length: 20 }, () => registries.resolve(repository(), "1", access));
+    const manifest = scene.fake.addManifest("1", { schemaVersion: 2 });
+    const asks = Array.from({ length: 20 }, () =>
+      scene.registries.resolve(scene.repository(), "1", scene.access),
+    );
     for (const { descriptor } of await Promise.all(asks)) expect(descriptor).toEqual(manifest);
-    await registries.resolve(repository(), "1", access);
-    expect(fake.requests).toEqual(["HEAD /v2/team/app/manifests/1"]);
-    registries.forget(fake.domain, "team/app");
-    await registries.resolve(repository(), "1", access);
-    expect(fake.requests).toHaveLength(2);
+    await scene.registries.resolve(scene.repository(), "1", scene.access);
+    expect(scene.fake.requests).toEqual(["HEAD /v2/team/app/manifests/1"]);
+    scene.registries.forget(scene.fake.domain, "team/app");
+    await scene.registries.resolve(scene.repository(), "1", scene.access);
+    expect(scene.fake.requests).toHaveLength(2);
   });
 
   it("is resolved by GET where HEAD is not allowed, and by a digest that must be right", async () => {
-    const manifest = fake.addManifest("1", { schemaVersion: 2 });
-    fake.intercept = (request, response) => {
+    const manifest = scene.fake.addManifest("1", { schemaVersion: 2 });
+    scene.fake.intercept = (request, response) => {
       if (request.method !== "HEAD") return false;
       response.writeHead(405).end();
       return true;
     };
-    const { descriptor, bytes } = await registries.resolve(repository(), "1", access);
+    const { descriptor, bytes } = await scene.registries.resolve(
+      scene.repository(),
+      "1",
+      scene.access,
+    );
     expect(descriptor).toEqual(manifest);
     expect(sha256(bytes!)).toBe(manifest.digest);
     const other = sha256(Buffer.from("other"));
-    fake.manifests.set(other, fake.manifests.get("1")!);
-    expect(await codeOf(registries.resolve(repository(), other, access))).toBe("CORRUPT_DATA");
+    scene.fake.manifests.set(other, scene.fake.manifests.get("1")!);
+    expect(await codeOf(scene.registries.resolve(scene.repository(), other, scene.access))).toBe(
+      "CORRUPT_DATA",
+    );
   });
 
   it("that was not there is asked for again", async () => {
-    expect(await codeOf(registries.resolve(repository(), "1", access))).toBe("NOT_FOUND");
-    const manifest = fake.addManifest("1", { schemaVersion: 2 });
-    const { descriptor } = await registries.resolve(repository(), "1", access);
+    expect(await codeOf(scene.registries.resolve(scene.repository(), "1", scene.access))).toBe(
+      "NOT_FOUND",
+    );
+    const manifest = scene.fake.addManifest("1", { schemaVersion: 2 });
+    const { descriptor } = await scene.registries.resolve(scene.repository(), "1", scene.access);
     expect(descriptor).toEqual(manifest);
   });
 
   it("that leads to a web page is no manifest", async () => {
-    fake.intercept = (_, response) => {
+    scene.fake.intercept = (_, response) => {
       response.writeHead(200, { "content-type": "text/html" }).end("<html>Welcome</html>");
       return true;
     };
-    expect(await codeOf(registries.resolve(repository(), "1", access))).toBe("CORRUPT_DATA");
+    expect(await codeOf(scene.registries.resolve(scene.repository(), "1", scene.access))).toBe(
+      "CORRUPT_DATA",
+    );
   });
 });
