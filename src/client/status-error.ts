@@ -1,6 +1,7 @@
 /** A failed call's trailers become one of the project's errors. */
 
 import {
+  CODE_OF_STATUS,
   ERRNO_NAME_TRAILER,
   ERRNO_TRAILER,
   ERROR_CODE_TRAILER,
@@ -12,24 +13,6 @@ import { errorOfCode } from "../system/error-of-code.js";
 import { type BaseError, type ErrorCode, UnavailableError } from "../system/errors.js";
 
 type Details = Readonly<Record<string, unknown>>;
-
-const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = {
-  [Status.CANCELLED]: "CANCELLED",
-  [Status.INVALID_ARGUMENT]: "INVALID_ARGUMENT",
-  [Status.OUT_OF_RANGE]: "INVALID_ARGUMENT",
-  // No answer in time: as with a daemon that is not there, trying again may help.
-  [Status.DEADLINE_EXCEEDED]: "UNAVAILABLE",
-  [Status.NOT_FOUND]: "NOT_FOUND",
-  [Status.ALREADY_EXISTS]: "ALREADY_EXISTS",
-  [Status.PERMISSION_DENIED]: "PERMISSION_DENIED",
-  [Status.UNAUTHENTICATED]: "PERMISSION_DENIED",
-  [Status.RESOURCE_EXHAUSTED]: "RESOURCE_EXHAUSTED",
-  [Status.FAILED_PRECONDITION]: "FAILED_PRECONDITION",
-  [Status.ABORTED]: "FAILED_PRECONDITION",
-  [Status.UNIMPLEMENTED]: "UNSUPPORTED",
-  [Status.UNAVAILABLE]: "UNAVAILABLE",
-  [Status.DATA_LOSS]: "CORRUPT_DATA",
-};
 
 type Trailers = Readonly<Record<string, unknown>>;
 

@@ -10,6 +10,7 @@ import os from "node:os";
 import path from "node:path";
 import { parse as parseToml, TomlError } from "smol-toml";
 import * as v from "valibot";
+import type { LayerLimits } from "../layers/limits.js";
 import { InvalidArgumentError, NotFoundError } from "../system/errors.js";
 import type { MountForm } from "../views/proxy-mount-forms.js";
 import {
@@ -44,6 +45,8 @@ export interface DaemonConfig {
   readonly containerdSocket: string | undefined;
   /** What containers of containerd get: fuse (a view of ours) or overlay (the kernel's overlayfs). */
   readonly containerdMounts: MountForm;
+  /** Path of that containerd's own socket: its content and images; absent: varve calls no containerd. */
+  readonly containerdAddress: string | undefined;
   /** Path of the socket for kubelets, whose image service this daemon is then; absent: none. */
   readonly criSocket: string | undefined;
   /** A layer that unpacks to more GiB is refused; undefined: the default (see layers/limits.ts). */
@@ -74,6 +77,7 @@ export interface ConfigFlags {
   readonly unpackWorkers?: number | undefined;
   readonly containerdSocket?: string | undefined;
   readonly containerdMounts?: string | undefined;
+  readonly containerdAddress?: string | undefined;
   readonly criSocket?: string | undefined;
   readonly maxLayerGib?: number | undefined;
   readonly maxLayerRatio?: number | undefined;
@@ -109,6 +113,7 @@ const SETTINGS = {
   unpackWorkers: workers,
   containerdSocket: text,
   containerdMounts: v.picklist(MOUNT_FORMS, `must be one of ${MOUNT_FORMS.join(", ")}`),
+  containerdAddress: text,
   criSocket: text,
   maxLayerGib: limit,
   maxLayerRatio: limit,
@@ -268,6 +273,11 @@ function editDistance(a: string, b: string): number {
 }
 
 function complete(given: Values, environment: Environment): DaemonConfig {
+  if (given.containerdAddress !== undefined && given.containerdSocket === undefined) {
+    throw new InvalidArgumentError(
+      "configuration: containerd_address without containerd_socket: varve calls only a containerd whose snapshotter it is",
+    );
+  }
   const state = path.resolve(given.state ?? defaultState(environment));
   const cpus = os.availableParallelism();
   return {
@@ -282,10 +292,10 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     quickWakeUps: given.quickWakeUps ?? true,
     // Beyond four the disk is the limit.
     unpackWorkers: given.unpackWorkers ?? Math.min(cpus, 4),
-    containerdSocket:
-      given.containerdSocket === undefined ? undefined : path.resolve(given.containerdSocket),
+    containerdSocket: resolved(given.containerdSocket),
+    containerdAddress: resolved(given.containerdAddress),
     containerdMounts: given.containerdMounts ?? "fuse",
-    criSocket: given.criSocket === undefined ? undefined : path.resolve(given.criSocket),
+    criSocket: resolved(given.criSocket),
     maxLayerGib: given.maxLayerGib,
     maxLayerRatio: given.maxLayerRatio,
     ...thresholds(given),
@@ -299,4 +309,16 @@ function thresholds({ gcHigh, gcLow }: Values): Pick<DaemonConfig, "gcHigh" | "g
     );
   }
   return { gcHigh, gcLow };
+}
+
+function resolved(given: string | undefined): string | undefined {
+  return given === undefined ? undefined : path.resolve(given);
+}
+
+/** The bounds on layers that are configured. */
+export function layerLimits({ maxLayerGib, maxLayerRatio }: DaemonConfig): Partial<LayerLimits> {
+  return {
+    ...(maxLayerGib === undefined ? {} : { tarBytes: maxLayerGib * 1024 ** 3 }),
+    ...(maxLayerRatio === undefined ? {} : { ratio: maxLayerRatio }),
+  };
 }

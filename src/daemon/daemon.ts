@@ -6,21 +6,19 @@ import { ContentStore } from "../content/content-store.js";
 import { AutomaticCollection } from "../images/automatic-collection.js";
 import { GarbageCollector } from "../images/garbage-collector.js";
 import { ImageStore } from "../images/image-store.js";
-import type { LayerLimits } from "../layers/limits.js";
 import { type Database, openDatabase } from "../metadata/database.js";
 import { EventLog } from "../metadata/event-log.js";
 import { Registries } from "../registry/registries.js";
 import type { Core, Machine } from "../services/core.js";
-import { containerdApi, criApi, RpcServer, varveApi } from "../services/server.js";
+import { RpcServer, varveApi } from "../services/server.js";
 import { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { Unpacker } from "../snapshots/unpacker.js";
-import { FailedPreconditionError } from "../system/errors.js";
-import { ProxySnapshots } from "../views/proxy-snapshots.js";
 import { Views } from "../views/views.js";
-import type { DaemonConfig } from "./config.js";
+import { type DaemonConfig, layerLimits } from "./config.js";
 import { socketIn } from "./default-paths.js";
+import { listenForEngines } from "./engines.js";
 import { LockFile } from "./lock-file.js";
 import { examineMachine } from "./machine.js";
 
@@ -104,8 +102,7 @@ async function start(
   onCleanup(() => core.registries.close());
   const server = await RpcServer.listen(varveApi(core));
   onCleanup(() => server.close());
-  const containerd = await listenForContainerd(config, core, onCleanup);
-  const kubelet = await listenForKubelet(config, core, onCleanup);
+  const { containerd, kubelet } = await listenForEngines(config, core, onCleanup);
   process.umask(0);
   await core.views.open({ restore: config.restoreViews });
   startCollecting(config, core, onCleanup);
@@ -135,34 +132,6 @@ async function usedPercent(directory: string): Promise<number> {
   return used + bavail === 0 ? 0 : (100 * used) / (used + bavail);
 }
 
-/** The parts that make this daemon a containerd's snapshotter, if that is configured. */
-async function listenForContainerd(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
-  const { root, state, containerdSocket, containerdMounts: form } = config;
-  const { fuseWorkers: workers, quickWakeUps } = config;
-  if (containerdSocket === undefined) return undefined;
-  if (!core.machine.privileged) {
-    throw new FailedPreconditionError(
-      "serve containerd: this needs root (CAP_SYS_ADMIN in the initial user namespace)",
-    );
-  }
-  const { database, tasks, log } = core;
-  const snapshots = new ProxySnapshots({
-    ...{ root, state, database, tasks, log, workers, quickWakeUps, form },
-  });
-  onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
-  const server = await RpcServer.listen(containerdApi(containerdSocket, snapshots, log));
-  onCleanup(() => server.close());
-  return { snapshots, server };
-}
-
-/** The image service for a kubelet, if that is configured. */
-async function listenForKubelet(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
-  if (config.criSocket === undefined) return undefined;
-  const server = await RpcServer.listen(criApi(config.criSocket, core));
-  onCleanup(() => server.close());
-  return server;
-}
-
 async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Promise<void> {
   // 0711: default mount targets lie below the state directory and are for every user.
   await fs.mkdir(config.root, { recursive: true, mode: 0o700 });
@@ -184,13 +153,6 @@ async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Prom
     const lock = LockFile.acquire(file, what);
     onCleanup(() => lock.release());
   }
-}
-
-function layerLimits({ maxLayerGib, maxLayerRatio }: DaemonConfig): Partial<LayerLimits> {
-  return {
-    ...(maxLayerGib === undefined ? {} : { tarBytes: maxLayerGib * 1024 ** 3 }),
-    ...(maxLayerRatio === undefined ? {} : { ratio: maxLayerRatio }),
-  };
 }
 
 async function openStores(

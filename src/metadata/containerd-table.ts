@@ -3,6 +3,7 @@
 import type BetterSqlite3 from "better-sqlite3";
 import { AlreadyExistsError } from "../system/errors.js";
 import { nowNs } from "./clock.js";
+import type { Digest } from "./digest.js";
 import { decodeLabels, encodeLabels, type Labels } from "./labels.js";
 import type { SnapshotKind } from "./snapshot-table.js";
 
@@ -20,6 +21,8 @@ export type ContainerdRow = {
   /** Disk usage of a committed layer, known when its chain index is built; both or none. */
   readonly sizeBytes?: number;
   readonly inodes?: number;
+  /** The snapshot of ours whose directory this one shares; absent: it has its own. */
+  readonly chainId?: Digest;
   readonly labels: Labels;
   readonly createdNs: bigint;
   readonly updatedNs: bigint;
@@ -33,6 +36,7 @@ type Columns = {
   kind: SnapshotKind;
   size_bytes: bigint | null;
   inodes: bigint | null;
+  chain_id: Digest | null;
   labels: string;
   created_ns: bigint;
   updated_ns: bigint;
@@ -49,6 +53,7 @@ export class ContainerdTable {
   readonly #list;
   readonly #children;
   readonly #insert;
+  readonly #insertShared;
   readonly #commit;
   readonly #setUsage;
   readonly #setLabels;
@@ -64,6 +69,13 @@ export class ContainerdTable {
     this.#insert = sql.prepare<[string, number | null, SnapshotKind, string, bigint, bigint]>(
       `INSERT INTO containerd_snapshots (key, parent_id, kind, labels, created_ns, updated_ns)
        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING`,
+    );
+    this.#insertShared = sql.prepare<
+      [string, number | null, number, number, Digest, string, bigint, bigint]
+    >(
+      `INSERT INTO containerd_snapshots
+         (key, parent_id, kind, size_bytes, inodes, chain_id, labels, created_ns, updated_ns)
+       VALUES (?, ?, 'committed', ?, ?, ?, ?, ?, ?)`,
     );
     this.#commit = sql.prepare<[string, number | null, string, bigint, bigint, number]>(
       `UPDATE OR IGNORE containerd_snapshots
@@ -113,6 +125,22 @@ export class ContainerdTable {
     return this.get(row.key)!;
   }
 
+  /** Adds a committed snapshot that shares a directory of ours. */
+  insertShared(row: {
+    key: string;
+    parentId: number | undefined;
+    chainId: Digest;
+    sizeBytes: number;
+    inodes: number;
+    labels: Labels;
+  }): ContainerdRow {
+    const now = nowNs();
+    const { key, parentId = null, sizeBytes, inodes, chainId } = row;
+    const labels = encodeLabels(row.labels, `snapshot ${key}`);
+    this.#insertShared.run(key, parentId, sizeBytes, inodes, chainId, labels, now, now);
+    return this.get(key)!;
+  }
+
   /**
    * Makes a snapshot the committed one `name`, created now.
    *
@@ -156,6 +184,7 @@ function decode(row: Columns): ContainerdRow {
     kind: row.kind,
     ...(size === null ? {} : { sizeBytes: Number(size) }),
     ...(inodes === null ? {} : { inodes: Number(inodes) }),
+    ...(row.chain_id === null ? {} : { chainId: row.chain_id }),
     labels: decodeLabels(row.labels),
     createdNs: row.created_ns,
     updatedNs: row.updated_ns,

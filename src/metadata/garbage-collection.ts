@@ -1,8 +1,8 @@
 /**
  * Garbage collection: mark what is reachable, sweep the rest.
  *
- * Roots are image references, views, leases that have not expired, remembered build steps, records
- * with a non-empty gc.root label, and what callers hold in hand just now. Edges lead from a manifest or an index to what it
+ * Roots are image references, views, what containerd shares, leases that have not expired, remembered
+ * build steps, records with a non-empty gc.root label, and what callers hold in hand just now. Edges lead from a manifest or an index to what it
  * names, from a config to its chain, from a snapshot to its parent, and along containerd's
  * gc.ref labels. Mark and sweep are one transaction, so nothing can become referenced in between;
  * rows go first, the caller removes the files.
@@ -118,7 +118,7 @@ class Mark {
   }
 
   roots(ignored: IgnoredRoots): void {
-    const { references, views, leases, blobs, snapshots, buildSteps } = this.#database;
+    const { references, views, leases, blobs, snapshots, buildSteps, containerd } = this.#database;
     for (const row of references.list()) {
       if (ignored.references?.has(row.name) !== true) this.blob(row.target.digest);
     }
@@ -143,6 +143,7 @@ class Mark {
       // Active and view snapshots belong to a client that removes them itself.
       if (row.kind !== "committed" || isRoot(row.labels)) this.#snapshot(row.name);
     }
+    for (const { chainId } of containerd.list()) if (chainId !== undefined) this.#snapshot(chainId);
     for (const digest of this.#query.busyBlobs ?? []) this.blob(digest);
     for (const name of this.#query.busySnapshots ?? []) this.#snapshot(name);
   }

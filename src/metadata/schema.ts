@@ -99,4 +99,8 @@ export const MIGRATIONS: readonly string[] = [
     used_ns INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- The chain in snapshots whose directory a committed one of containerd's shares.
+  ALTER TABLE containerd_snapshots ADD COLUMN chain_id TEXT;
+  `,
 ];

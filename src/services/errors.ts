@@ -1,8 +1,10 @@
 /** The one place where our errors become gRPC statuses. */
 
 import { Metadata, type ServiceError } from "@grpc/grpc-js";
-import { BaseError, type ErrorCode, SyscallError } from "../system/errors.js";
+import { errorOfCode } from "../system/error-of-code.js";
+import { BaseError, type ErrorCode, SyscallError, UnavailableError } from "../system/errors.js";
 import {
+  CODE_OF_STATUS,
   ERRNO_NAME_TRAILER,
   ERRNO_TRAILER,
   ERROR_CODE_TRAILER,
@@ -94,4 +96,12 @@ function describeOwn(error: BaseError): Failure {
 function systemFailure(message: string, name: string, number: number, syscall: string): Failure {
   const status = STATUS_OF_ERRNO[name] ?? Status.INTERNAL;
   return { status, message, code: "SYSCALL", errno: { name, number, syscall } };
+}
+
+/** Another server's failure as one of our errors; `what` says who was asked for what. */
+export function fromServiceError(error: ServiceError, what: string): BaseError {
+  const code = CODE_OF_STATUS[error.code];
+  const message = `${what}: ${error.details || error.message}`;
+  if (code === undefined) return new UnavailableError(message, { cause: error });
+  return errorOfCode(code, message, { cause: error });
 }

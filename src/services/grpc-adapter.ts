@@ -17,6 +17,7 @@ import type {
   handleBidiStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
+  Metadata,
   MethodDefinition,
   Server,
   ServerDuplexStream,
@@ -29,6 +30,8 @@ import { toServiceError } from "./errors.js";
 export interface CallContext {
   /** Aborted when the client cancelled or went away, or its deadline passed. */
   readonly signal: AbortSignal;
+  /** A field of the request's metadata. */
+  header(name: string): string | undefined;
 }
 
 type Request<M> = M extends { input: infer I extends DescMessage } ? MessageShape<I> : never;
@@ -104,6 +107,7 @@ function implement(method: DescMethod, handler: unknown, options: ServeOptions) 
 
 interface Cancellable {
   readonly cancelled: boolean;
+  readonly metadata: Metadata;
   on(event: "cancelled", listener: () => void): unknown;
 }
 
@@ -111,7 +115,10 @@ function contextOf(call: Cancellable): CallContext {
   const controller = new AbortController();
   call.on("cancelled", () => controller.abort());
   if (call.cancelled) controller.abort();
-  return { signal: controller.signal };
+  return {
+    signal: controller.signal,
+    header: (name) => call.metadata.get(name)[0]?.toString(),
+  };
 }
 
 function unary(

@@ -38,6 +38,9 @@ export class GrpcClient {
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
       "grpc.enable_channelz": 0,
+      // A server that comes back is found soon, as by containerd's clients.
+      "grpc.initial_reconnect_backoff_ms": 100,
+      "grpc.max_reconnect_backoff_ms": 3000,
       // Each has its own connection: another client of the same socket must not close it.
       "grpc.use_local_subchannel_pool": 1,
     });

@@ -15,10 +15,12 @@ import type { Log } from "../snapshots/log.js";
 import { AlreadyExistsError, InvalidArgumentError } from "../system/errors.js";
 import type { ProxySnapshots } from "../views/proxy-snapshots.js";
 import { withPlainAuthority } from "./authority-filter.js";
+import { type DifferParts, diffHandlers } from "./containerd/diff-service.js";
 import { snapshotHandlers } from "./containerd/snapshot-service.js";
 import type { Core } from "./core.js";
-import { criImageHandlers } from "./cri/image-service.js";
+import { type CriParts, criImageHandlers } from "./cri/image-service.js";
 import { daemonHandlers } from "./daemon-service.js";
+import { Diff } from "./gen/containerd/services/diff/v1/diff_pb.js";
 import { Snapshots } from "./gen/containerd/services/snapshots/v1/snapshots_pb.js";
 import { Health } from "./gen/grpc/health/v1/health_pb.js";
 import { ImageService } from "./gen/runtime/v1/image_pb.js";
@@ -69,29 +71,39 @@ export function varveApi(core: Core): ServedApi {
   };
 }
 
-/** containerd's snapshotter interface. */
-export function containerdApi(socketPath: string, snapshots: ProxySnapshots, log: Log): ServedApi {
+/** What a containerd is served with. */
+export interface ContainerdParts {
+  readonly snapshots: ProxySnapshots;
+  /** Absent where nobody said where containerd's content is. */
+  readonly differ: DifferParts | undefined;
+  readonly log: Log;
+}
+
+/** containerd's snapshotter interface, and its differ's. */
+export function containerdApi(socketPath: string, parts: ContainerdParts): ServedApi {
+  const { snapshots, differ, log } = parts;
   return {
     socketPath,
     flag: "--containerd-socket",
     log,
-    services: [Snapshots.typeName],
+    services: [Snapshots.typeName, ...(differ === undefined ? [] : [Diff.typeName])],
     addTo: (server, options) => {
       addService(server, Snapshots, snapshotHandlers(snapshots), options);
+      if (differ !== undefined) addService(server, Diff, diffHandlers(differ), options);
     },
   };
 }
 
 /** Kubernetes' image service. */
-export function criApi(socketPath: string, core: Core): ServedApi {
+export function criApi(socketPath: string, parts: CriParts): ServedApi {
   return {
     socketPath,
     flag: "--cri-socket",
-    log: core.log,
+    log: parts.core.log,
     services: [ImageService.typeName],
     filter: withPlainAuthority,
     addTo: (server, options) => {
-      addService(server, ImageService, criImageHandlers(core), options);
+      addService(server, ImageService, criImageHandlers(parts), options);
     },
   };
 }

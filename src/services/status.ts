@@ -43,6 +43,25 @@ export const STATUS_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   SYSCALL: Status.INTERNAL,
 };
 
+/** The code of a failed call whose server said no more than its status. */
+export const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = {
+  [Status.CANCELLED]: "CANCELLED",
+  [Status.INVALID_ARGUMENT]: "INVALID_ARGUMENT",
+  [Status.OUT_OF_RANGE]: "INVALID_ARGUMENT",
+  // No answer in time: as with a daemon that is not there, trying again may help.
+  [Status.DEADLINE_EXCEEDED]: "UNAVAILABLE",
+  [Status.NOT_FOUND]: "NOT_FOUND",
+  [Status.ALREADY_EXISTS]: "ALREADY_EXISTS",
+  [Status.PERMISSION_DENIED]: "PERMISSION_DENIED",
+  [Status.UNAUTHENTICATED]: "PERMISSION_DENIED",
+  [Status.RESOURCE_EXHAUSTED]: "RESOURCE_EXHAUSTED",
+  [Status.FAILED_PRECONDITION]: "FAILED_PRECONDITION",
+  [Status.ABORTED]: "FAILED_PRECONDITION",
+  [Status.UNIMPLEMENTED]: "UNSUPPORTED",
+  [Status.UNAVAILABLE]: "UNAVAILABLE",
+  [Status.DATA_LOSS]: "CORRUPT_DATA",
+};
+
 /** Trailer that carries our own error code, so that a client need not guess it from the status. */
 export const ERROR_CODE_TRAILER = "varve-error-code";
 /** Trailers of a failed system call: the symbol ("ENOSPC"), its number and the call's name. */

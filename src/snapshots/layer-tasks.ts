@@ -17,7 +17,7 @@ import { WorkerPool } from "./worker-pool.js";
 export interface ApplyTask {
   readonly blobPath: string;
   readonly mediaType: string;
-  readonly expectedDiffId: Digest;
+  readonly expectedDiffId: Digest | undefined;
   readonly targetDir: string;
   /** The layer's name in errors. */
   readonly subject: string;

@@ -2,13 +2,22 @@
  * Directories of containerd's snapshots: `containerd/<id>/{fs,work,index}` below the root.
  *
  * `fs` is an upper directory or, once committed, a layer, in the kernel overlayfs' format; `index` is
- * the merged tree of a committed chain. IDs are short numbers in one directory, so that containerd can
+ * the merged tree of a committed chain. Of one that shares a layer of ours, `<id>` is a symlink. IDs are short numbers in one directory, so that containerd can
  * mount more layers than a page of mount options holds (it shortens paths by their common prefix).
  */
 
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+} from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
+import { type Digest, hexOf } from "../content/digest.js";
 import { isOverlayAttribute, WORK_INDEX, WORK_ORPHANS, WORK_TEMPORARY } from "../overlay/format.js";
 import type { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
@@ -73,6 +82,27 @@ export class ProxyDirectories {
     return path.join(this.path, String(id), "index");
   }
 
+  /** The snapshot whose `fs` this is; undefined for any other path. */
+  idOf(fsDir: string): number | undefined {
+    const id = /^([0-9]+)\/fs$/.exec(path.relative(this.path, fsDir))?.[1];
+    return id === undefined ? undefined : Number(id);
+  }
+
+  /** A directory for passing data through, for as long as `work` takes. */
+  async withTemporary<R>(work: (directory: string) => Promise<R>): Promise<R> {
+    const directory = await fs.mkdtemp(path.join(this.path, ".tmp-"));
+    try {
+      return await work(directory);
+    } finally {
+      await this.#tasks.removeTree(directory);
+    }
+  }
+
+  /** Makes a snapshot's directory that of a chain of ours. */
+  share(id: number, chainId: Digest): void {
+    symlinkSync(`../snapshots/${hexOf(chainId)}`, path.join(this.path, String(id)));
+  }
+
   has(id: number): boolean {
     return existsSync(this.fs(id));
   }
@@ -124,6 +154,10 @@ export class ProxyDirectories {
   }
 
   #removeTree(directory: string): void {
+    if (lstatSync(directory).isSymbolicLink()) {
+      unlinkSync(directory);
+      return;
+    }
     const removal = this.#tasks.removeTree(directory).catch((error: unknown) => {
       this.#log.warn(`containerd: ${directory} is left for the next start to remove`, error);
     });

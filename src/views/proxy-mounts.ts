@@ -15,6 +15,7 @@ import { ViewHosts } from "./view-hosts.js";
 import type { MountTask } from "./view-protocol.js";
 
 const MOUNT_TYPE = "fuse.varve";
+const VIEW_ID = /^containerd-([0-9]+)$/;
 
 /** The mounts of one key space. */
 export class ProxyMounts {
@@ -61,6 +62,18 @@ export class ProxyMounts {
       await fs.rmdir(prepared.path).catch(() => undefined);
       throw error;
     }
+  }
+
+  /** The snapshot that is, or was, mounted there; undefined for any other place. */
+  idOf(target: string): number | undefined {
+    const id = VIEW_ID.exec(path.relative(this.#directory, target))?.[1];
+    return id === undefined ? undefined : Number(id);
+  }
+
+  /** Where a snapshot is mounted; undefined when it is not. */
+  targetOf(id: number): string | undefined {
+    const viewId = viewIdOf(id);
+    return this.#hosts.serves(viewId) ? this.#targetOf(viewId) : undefined;
   }
 
   /** Unmounts a snapshot, if it is mounted; what programs wrote through mappings is in the upper then. */

@@ -12,18 +12,33 @@
  * key exclude each other; those on different keys do not wait.
  */
 
-import { Mutex } from "async-mutex";
 import type { ContainerdRow } from "../metadata/containerd-table.js";
 import type { Database } from "../metadata/database.js";
 import type { Labels } from "../metadata/labels.js";
 import type { DiskUsage } from "../snapshots/disk-usage.js";
 import type { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
-import { FailedPreconditionError, InvalidArgumentError, NotFoundError } from "../system/errors.js";
+import { syncFileSystem } from "../snapshots/sync.js";
+import {
+  AlreadyExistsError,
+  FailedPreconditionError,
+  InvalidArgumentError,
+  NotFoundError,
+} from "../system/errors.js";
+import { KeyLocks } from "./key-locks.js";
 import { ProxyChains } from "./proxy-chains.js";
 import { ProxyDirectories } from "./proxy-directories.js";
 import { bindMount, type MountForm, overlayMount, type ProxyMount } from "./proxy-mount-forms.js";
 import { ProxyMounts } from "./proxy-mounts.js";
+import { CHAIN_LABEL, shareChain } from "./proxy-shared-chains.js";
+import {
+  activeOf,
+  baseOf,
+  type HeldUpper,
+  type LowerChain,
+  type MountLookup,
+  type ShownMount,
+} from "./proxy-uppers.js";
 
 /** What `prepare` makes. */
 export interface NewProxySnapshot {
@@ -55,7 +70,9 @@ export class ProxySnapshots {
   readonly #directories: ProxyDirectories;
   readonly #chains: ProxyChains;
   readonly #mounts: ProxyMounts;
-  readonly #locks = new Map<string, { readonly mutex: Mutex; users: number }>();
+  readonly #onUnshared: () => void;
+  readonly #lookup: MountLookup;
+  readonly #locks = new KeyLocks();
 
   constructor(o: {
     root: string;
@@ -68,8 +85,11 @@ export class ProxySnapshots {
     quickWakeUps: boolean;
     /** What containers get; what containerd unpacks into is always the kernel's. */
     form: MountForm;
+    /** A snapshot of ours that containerd shared may be garbage now. */
+    onUnshared: () => void;
   }) {
-    const { database, tasks, log } = o;
+    const { database, tasks, log, onUnshared } = o;
+    this.#onUnshared = onUnshared;
     this.#database = database;
     this.#tasks = tasks;
     this.#log = log;
@@ -78,6 +98,11 @@ export class ProxySnapshots {
     this.#chains = new ProxyChains({ database, directories: this.#directories, tasks, log });
     const { state, workers, quickWakeUps } = o;
     this.#mounts = new ProxyMounts({ state, workers, quickWakeUps, log });
+    this.#lookup = {
+      directories: this.#directories,
+      mounts: this.#mounts,
+      row: (id) => database.containerd.getById(id),
+    };
   }
 
   /**
@@ -110,12 +135,13 @@ export class ProxySnapshots {
    * Makes an active snapshot or a view, and mounts it if it is to be served by FUSE.
    *
    * @throws InvalidArgumentError an empty key, a label that is too long, or a parent that is not committed
-   * @throws AlreadyExistsError the key is taken
+   * @throws AlreadyExistsError the key is taken, or what it is for is here (see proxy-shared-chains.ts)
    * @throws NotFoundError no such parent
    */
   prepare(o: NewProxySnapshot): Promise<readonly ProxyMount[]> {
     if (o.key === "") throw new InvalidArgumentError("prepare snapshot: the key is empty");
-    return this.#exclusive(o.key, async () => {
+    return this.#locks.exclusive(o.key, async () => {
+      this.#offerShared(o);
       const row = this.#create(o);
       try {
         return await this.#mountsOf(row);
@@ -133,7 +159,7 @@ export class ProxySnapshots {
    * @throws FailedPreconditionError it is committed
    */
   mounts(key: string): Promise<readonly ProxyMount[]> {
-    return this.#exclusive(key, async () => {
+    return this.#locks.exclusive(key, async () => {
       const row = this.get(key);
       if (row.kind !== "committed") return this.#mountsOf(row);
       throw new FailedPreconditionError(
@@ -153,7 +179,7 @@ export class ProxySnapshots {
    */
   commit(o: ProxyCommit): Promise<void> {
     if (o.name === "") throw new InvalidArgumentError("commit snapshot: the name is empty");
-    return this.#exclusive(o.key, async () => {
+    return this.#locks.exclusive(o.key, async () => {
       const { id } = this.#activeRow(o);
       await this.#mounts.unmount(id);
       const row = this.#database.transaction(() => {
@@ -171,8 +197,8 @@ export class ProxySnapshots {
    * @throws FailedPreconditionError it has children
    */
   remove(key: string): Promise<void> {
-    return this.#exclusive(key, async () => {
-      const { id } = this.get(key);
+    return this.#locks.exclusive(key, async () => {
+      const { id, chainId } = this.get(key);
       this.#checkChildless(id, key);
       await this.#chains.settle(id);
       await this.#mounts.unmount(id);
@@ -181,6 +207,7 @@ export class ProxySnapshots {
         this.#database.containerd.delete(id);
       });
       this.#directories.remove(id);
+      if (chainId !== undefined) this.#onUnshared();
     });
   }
 
@@ -204,6 +231,41 @@ export class ProxySnapshots {
   /** Waits until the directories of removed snapshots are gone. */
   cleanup(): Promise<void> {
     return this.#directories.settle();
+  }
+
+  /**
+   * Runs `work` on the active snapshot that mounts show; what programs wrote until now is in its upper.
+   *
+   * @throws UnsupportedError the mounts are none of ours
+   */
+  async withUpper<R>(
+    mounts: readonly ShownMount[],
+    work: (upper: HeldUpper) => Promise<R>,
+  ): Promise<R> {
+    const { key } = activeOf(this.#lookup, mounts);
+    return await this.#locks.exclusive(key, async () => {
+      const { id, parentId } = activeOf(this.#lookup, mounts);
+      const target = this.#mounts.targetOf(id);
+      // Pages that programs dirtied through mappings are in the view's page cache.
+      if (target !== undefined) await syncFileSystem(target);
+      return await work({
+        ...{ id, parentId },
+        upperDir: this.#directories.fs(id),
+        workDir: this.#directories.work(id),
+        indexPath: this.#directories.index(id),
+        lower: () => this.#lower(this.get(key)),
+      });
+    });
+  }
+
+  /** The committed snapshot that mounts show as it is; none: an empty root. @throws UnsupportedError */
+  baseOf(mounts: readonly ShownMount[]): number | undefined {
+    return baseOf(this.#lookup, mounts);
+  }
+
+  /** A directory on the snapshots' file system for as long as `work` takes. */
+  withTemporary<R>(work: (directory: string) => Promise<R>): Promise<R> {
+    return this.#directories.withTemporary(work);
   }
 
   /**
@@ -253,6 +315,15 @@ export class ProxySnapshots {
     });
   }
 
+  /** @throws AlreadyExistsError what the snapshot is to be unpacked for is here */
+  #offerShared({ key, kind, parent, labels }: NewProxySnapshot): void {
+    if (kind !== "active" || this.#database.containerd.get(key) !== undefined) return;
+    const base = parent === "" ? undefined : this.#committed(parent, key);
+    const { [CHAIN_LABEL]: chainId = "" } = labels;
+    if (!shareChain(this.#database, this.#directories, labels, base)) return;
+    throw new AlreadyExistsError(`snapshot ${chainId}: varve has it, nothing is left to unpack`);
+  }
+
   #committed(parent: string, key: string): ContainerdRow {
     const row = this.get(parent);
     if (row.kind === "committed") return row;
@@ -300,17 +371,15 @@ export class ProxySnapshots {
     const isReadOnly = row.kind === "view";
     const fsDir = this.#directories.fs(id);
     if (parentId === undefined) return [bindMount(fsDir, isReadOnly)];
-    const layers = this.#chains.ancestors(row).map((layer) => this.#directories.fs(layer.id));
+    const layers = this.#layerDirs(row);
     const upper = isReadOnly ? {} : { upperDir: fsDir, workDir: this.#directories.work(id) };
     if (this.#form === "overlay" || (!isReadOnly && UNPACK_KEY.test(key))) {
       return [overlayMount({ layers, ...upper })];
     }
-    await this.#chains.ready(this.#database.containerd.getById(parentId)!);
     const target = await this.#mounts.mount(id, {
       readOnly: isReadOnly,
       privileged: true,
-      indexPath: this.#directories.index(parentId),
-      layerDirs: layers,
+      ...(await this.#lower(row)),
       upperDir: undefined,
       workDir: undefined,
       ...upper,
@@ -318,15 +387,14 @@ export class ProxySnapshots {
     return [bindMount(target, isReadOnly)];
   }
 
-  /** Runs `work` once all earlier work on the key is done. */
-  async #exclusive<R>(key: string, work: () => Promise<R>): Promise<R> {
-    const lock = this.#locks.get(key) ?? { mutex: new Mutex(), users: 0 };
-    this.#locks.set(key, lock);
-    lock.users++;
-    try {
-      return await lock.mutex.runExclusive(work);
-    } finally {
-      if (--lock.users === 0) this.#locks.delete(key);
-    }
+  #layerDirs(row: ContainerdRow): string[] {
+    return this.#chains.ancestors(row).map((layer) => this.#directories.fs(layer.id));
+  }
+
+  async #lower(row: ContainerdRow): Promise<LowerChain> {
+    const { parentId } = row;
+    if (parentId === undefined) return { indexPath: undefined, layerDirs: [] };
+    await this.#chains.ready(this.#database.containerd.getById(parentId)!);
+    return { indexPath: this.#directories.index(parentId), layerDirs: this.#layerDirs(row) };
   }
 }

@@ -19,6 +19,7 @@ interface DaemonFlags {
   readonly unpackWorkers?: number;
   readonly containerdSocket?: string;
   readonly containerdMounts?: string;
+  readonly containerdAddress?: string;
   readonly criSocket?: string;
   readonly maxLayerGib?: number;
   readonly maxLayerRatio?: number;
@@ -53,6 +54,10 @@ export function define(command: VarveCommand, cli: CliContext): void {
       new Option("--containerd-mounts <form>", "What its containers get (default: fuse)").choices(
         MOUNT_FORMS,
       ),
+    )
+    .option(
+      "--containerd-address <path>",
+      "Its own socket, to unpack and diff for it and to hand it images",
     )
     .option("--cri-socket <path>", "Also be the image service of a kubelet, on this socket")
     .option("--max-layer-gib <count>", "Refuse layers that unpack to more (default: 1024)", countOf)
@@ -103,7 +108,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
-  const { containerdSocket, containerdMounts, criSocket, gcHigh, gcLow } = flags;
+  const { containerdSocket, containerdMounts, containerdAddress, criSocket, gcHigh, gcLow } = flags;
   const { logLevel, keepMounts, fuseWorkers, unpackWorkers, maxLayerGib, maxLayerRatio } = flags;
   const code = await daemon.runDaemon({
     root,
@@ -119,6 +124,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     unpackWorkers,
     containerdSocket,
     containerdMounts,
+    containerdAddress,
     criSocket,
     maxLayerGib,
     maxLayerRatio,

@@ -7,6 +7,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ImageRecord } from "../../images/image-record.js";
 import { nowNs } from "../../metadata/clock.js";
 import { InvalidArgumentError, NotFoundError } from "../../system/errors.js";
+import type { ImagePublisher } from "../containerd/image-publisher.js";
 import type { Core } from "../core.js";
 import type { ImageSchema, ImageService } from "../gen/runtime/v1/image_pb.js";
 import type { Handlers } from "../grpc-adapter.js";
@@ -21,8 +22,16 @@ const STREAM_BATCH = 500;
 // Kubernetes keeps user IDs in 64 bits; larger "numbers" are names that nobody has.
 const MAX_UID = 2n ** 63n - 1n;
 
+/** What the image service works on. */
+export interface CriParts {
+  readonly core: Core;
+  /** Tells the containerd that runs the images; absent: nobody has to be told. */
+  readonly publisher: ImagePublisher | undefined;
+}
+
 /** Handlers of runtime.v1.ImageService. */
-export function criImageHandlers(core: Core): Handlers<typeof ImageService> {
+export function criImageHandlers(parts: CriParts): Handlers<typeof ImageService> {
+  const { core } = parts;
   return {
     listImages: async ({ filter }) => ({ images: await list(core, filter?.image?.image ?? "") }),
     streamImages: async function* ({ filter }) {
@@ -40,10 +49,10 @@ export function criImageHandlers(core: Core): Handlers<typeof ImageService> {
     },
     pullImage: async ({ image, auth }, { signal }) => {
       const name = requireName(image?.image, "pull image");
-      return { imageRef: await pullForKubelet(core, { name, auth, signal }) };
+      return { imageRef: await pullForKubelet(parts, { name, auth, signal }) };
     },
     removeImage: async ({ image }) => {
-      await removeEverywhere(core, requireName(image?.image, "remove image"));
+      await removeEverywhere(parts, requireName(image?.image, "remove image"));
       return {};
     },
     imageFsInfo: () => ({ imageFilesystems: [filesystem(core)] }),

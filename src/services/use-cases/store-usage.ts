@@ -8,7 +8,8 @@ import type { DiskUsage } from "../../snapshots/disk-usage.js";
  * answer takes no walk over the disk. What is being written in views and containers does not count.
  */
 export function storeUsage(database: Database): DiskUsage {
-  const layers = [...database.snapshots.list(), ...database.containerd.list()];
+  const own = database.containerd.list().filter(({ chainId }) => chainId === undefined);
+  const layers = [...database.snapshots.list(), ...own];
   return {
     bytes: layers.reduce((sum, row) => sum + (row.sizeBytes ?? 0), database.blobs.totalBytes()),
     inodes: layers.reduce((sum, row) => sum + (row.inodes ?? 0), database.blobs.list().length),

@@ -7,7 +7,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
-const START_MS = 30_000;
+const START_MS = 120_000;
 
 /** Debian's containerd 1.6. */
 export class ContainerdProcess {
@@ -16,11 +16,16 @@ export class ContainerdProcess {
   #child: ChildProcess | undefined;
 
   /** @param directory short enough for sockets below it; made, and removed by `dispose` */
-  constructor(directory: string, snapshotter: string) {
+  constructor(directory: string, snapshotter: string, options: { cri?: boolean } = {}) {
     this.#directory = directory;
     this.#socket = path.join(directory, "containerd.sock");
     mkdirSync(directory);
-    writeFileSync(this.#config, configuration(directory, this.#socket, snapshotter));
+    const cri = options.cri ?? false;
+    writeFileSync(this.#config, configuration(directory, this.#socket, snapshotter, cri));
+  }
+
+  get socket(): string {
+    return this.#socket;
   }
 
   async start(): Promise<void> {
@@ -120,11 +125,18 @@ export class ContainerdProcess {
   }
 }
 
-function configuration(directory: string, socket: string, snapshotter: string): string {
+function configuration(
+  directory: string,
+  socket: string,
+  snapshotter: string,
+  cri: boolean,
+): string {
+  const disabled = ["io.containerd.snapshotter.v1.devmapper"];
+  if (!cri) disabled.push("io.containerd.grpc.v1.cri");
   return `version = 2
 root = "${directory}/root"
 state = "${directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.devmapper"]
+disabled_plugins = ${JSON.stringify(disabled)}
 [grpc]
   address = "${socket}"
 [ttrpc]

@@ -32,7 +32,7 @@ class CountingTasks extends LayerTasks {
   readonly applied: string[] = [];
 
   override apply(task: ApplyTask, onProgress: (bytes: number) => void, signal: AbortSignal) {
-    this.applied.push(task.expectedDiffId);
+    this.applied.push(task.expectedDiffId ?? "");
     return super.apply(task, onProgress, signal);
   }
 }

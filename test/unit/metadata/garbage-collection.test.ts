@@ -120,6 +120,15 @@ describe("a garbage collection", () => {
     expect(database.blobs.get(blob)).toBeDefined();
   });
 
+  it("keeps a chain whose directory containerd shares, until it lets go of it", () => {
+    const [base, top] = addChain("base", "top") as [Digest, Digest];
+    const shared = { parentId: undefined, sizeBytes: 0, inodes: 0, labels: {} };
+    const { id } = database.containerd.insertShared({ ...shared, key: "varve/0/x", chainId: base });
+    expect(sweep().snapshots).toEqual([top]);
+    database.containerd.delete(id);
+    expect(sweep().snapshots).toEqual([base]);
+  });
+
   it("obeys containerd's root and reference labels", () => {
     const pointedTo = addBlob("pointed to");
     const chain = addChain("x");

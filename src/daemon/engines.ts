@@ -1,0 +1,93 @@
+/** The sockets for those who run containers: a containerd, and a kubelet. */
+
+import { ContainerdClient } from "../services/containerd/containerd-client.js";
+import { ImagePublisher } from "../services/containerd/image-publisher.js";
+import type { Core } from "../services/core.js";
+import { containerdApi, criApi, RpcServer } from "../services/server.js";
+import { FailedPreconditionError } from "../system/errors.js";
+import { ProxySnapshots } from "../views/proxy-snapshots.js";
+import { type DaemonConfig, layerLimits } from "./config.js";
+
+/** What serves them; what is not configured is undefined. */
+export interface Engines {
+  readonly containerd:
+    | { readonly snapshots: ProxySnapshots; readonly server: RpcServer }
+    | undefined;
+  readonly kubelet: RpcServer | undefined;
+}
+
+type OnCleanup = (cleanup: () => Promise<void> | void) => void;
+
+/**
+ * Listens where the configuration says; nobody is answered yet.
+ *
+ * @throws FailedPreconditionError containerd is to be served without the rights for that
+ * @throws AlreadyExistsError, InvalidArgumentError as `RpcServer.listen`
+ */
+export async function listenForEngines(
+  config: DaemonConfig,
+  core: Core,
+  onCleanup: OnCleanup,
+): Promise<Engines> {
+  const snapshots = openSnapshots(config, core, onCleanup);
+  const calls = snapshots && callContainerd(config, core, snapshots, onCleanup);
+  const listen = async (api: Parameters<typeof RpcServer.listen>[0]) => {
+    const server = await RpcServer.listen(api);
+    onCleanup(() => server.close());
+    return server;
+  };
+  const { containerdSocket, criSocket } = config;
+  const parts = snapshots && { snapshots, differ: calls, log: core.log };
+  const server =
+    parts && containerdSocket !== undefined
+      ? await listen(containerdApi(containerdSocket, parts))
+      : undefined;
+  const publisher = calls && new ImagePublisher(calls);
+  const kubelet =
+    criSocket === undefined ? undefined : await listen(criApi(criSocket, { core, publisher }));
+  return { containerd: snapshots && server && { snapshots, server }, kubelet };
+}
+
+function openSnapshots(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
+  const { root, state, containerdSocket, containerdMounts: form } = config;
+  const { fuseWorkers: workers, quickWakeUps } = config;
+  if (containerdSocket === undefined) return undefined;
+  if (!core.machine.privileged) {
+    throw new FailedPreconditionError(
+      "serve containerd: this needs root (CAP_SYS_ADMIN in the initial user namespace)",
+    );
+  }
+  const { database, tasks, log } = core;
+  const onUnshared = collector(core);
+  const places = { root, state, database, tasks, log };
+  const snapshots = new ProxySnapshots({ ...places, workers, quickWakeUps, form, onUnshared });
+  onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
+  return snapshots;
+}
+
+/** What calls containerd; undefined when nobody said where it is. */
+function callContainerd(
+  config: DaemonConfig,
+  core: Core,
+  snapshots: ProxySnapshots,
+  onCleanup: OnCleanup,
+) {
+  if (config.containerdAddress === undefined) return undefined;
+  const containerd = new ContainerdClient(config.containerdAddress);
+  onCleanup(() => containerd.close());
+  const { tasks, content, images } = core;
+  return { containerd, snapshots, tasks, content, images, limits: layerLimits(config) };
+}
+
+/** Collects garbage after a call; many calls in a row cause one collection. */
+function collector({ garbage, log }: Core): () => void {
+  let isWaiting = false;
+  return () => {
+    if (isWaiting) return;
+    isWaiting = true;
+    setImmediate(() => {
+      isWaiting = false;
+      garbage.run().catch((error: unknown) => log.warn("garbage collection failed", error));
+    });
+  };
+}
