@@ -61,11 +61,11 @@ export class Registries {
     this.#retry = { ...DEFAULT_RETRY, ...o.retry };
   }
 
-  /** @throws InvalidArgumentError the registry's configuration is malformed */
+  /** @throws InvalidArgumentError, FailedPreconditionError as `hostsOf` */
   repository(
     name: RepositoryName,
     access: RegistryAccess,
-    options: { wantsIdentity?: boolean } = {},
+    options: { wantsIdentity?: boolean; isByDigest?: boolean } = {},
   ): Repository {
     return new Repository(name, access, {
       transport: this.#transport,
