@@ -1,4 +1,4 @@
-// Bundles the command line into dist/cli.cjs.
+// Bundles the command line into dist/cli.cjs, and the process of `varve overlay` into dist/overlay.cjs.
 //
 // Start-up time decides the format: Node loads one CommonJS file faster than an ESM graph, and a
 // lazily imported module costs nothing until its command runs. Fails when the bundle holds anything
@@ -10,7 +10,6 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const outfile = join(root, "dist/cli.cjs");
 const FORBIDDEN_PACKAGES = ["@bufbuild", "@grpc", "better-sqlite3", "pino", "tar-stream", "undici"];
 const MAX_BYTES = 400_000;
 
@@ -31,36 +30,47 @@ const leanProtobuf = {
   },
 };
 
-const result = await build({
-  absWorkingDir: root,
-  entryPoints: ["src/cli/main.ts"],
-  outfile,
-  bundle: true,
-  platform: "node",
-  target: "node20",
-  format: "cjs",
-  // Readable lines: a stack trace prints the line it points to, and a minified file is one line.
-  minify: false,
-  legalComments: "none",
-  metafile: true,
-  plugins: [leanProtobuf],
-  logLevel: "warning",
-  // What is beside the bundle is found through import.meta.url, which CommonJS does not have.
-  define: { "import.meta.url": "bundleUrl" },
-  banner: { js: 'const bundleUrl = require("node:url").pathToFileURL(__filename).href;' },
-});
-
-const inputs = Object.keys(result.metafile.inputs);
-const forbidden = inputs.filter(
-  (input) =>
-    FORBIDDEN_PACKAGES.some((name) => input.includes(`node_modules/${name}/`)) ||
-    // Of the daemon's rooms only these few files, which have no dependencies, may be here.
-    (/^src\/(daemon|services|images|views|snapshots|layers|overlay|fuse|metadata)\//.test(input) &&
-      !/^src\/(daemon\/(config|default-paths)|services\/(status|gen\/.*))\.ts$/.test(input)),
-);
-if (forbidden.length > 0) {
-  throw new Error(`dist/cli.cjs holds what belongs to the daemon: ${forbidden.join(", ")}`);
+/** Bundles one entry; the result's inputs are the source files that came in. */
+async function bundle(entryPoint, outfile) {
+  const result = await build({
+    absWorkingDir: root,
+    entryPoints: [entryPoint],
+    outfile: join(root, outfile),
+    bundle: true,
+    platform: "node",
+    target: "node20",
+    format: "cjs",
+    // Readable lines: a stack trace prints the line it points to, and a minified file is one line.
+    minify: false,
+    legalComments: "none",
+    metafile: true,
+    plugins: [leanProtobuf],
+    logLevel: "warning",
+    // What is beside the bundle is found through import.meta.url, which CommonJS does not have.
+    define: { "import.meta.url": "bundleUrl" },
+    banner: { js: 'const bundleUrl = require("node:url").pathToFileURL(__filename).href;' },
+  });
+  const inputs = Object.keys(result.metafile.inputs);
+  const { size } = statSync(join(root, outfile));
+  if (size > MAX_BYTES) throw new Error(`${outfile}: ${size} bytes, more than ${MAX_BYTES}`);
+  console.log(`${outfile}: ${Math.round(size / 1000)} kB from ${inputs.length} files`);
+  return inputs;
 }
-const { size } = statSync(outfile);
-if (size > MAX_BYTES) throw new Error(`dist/cli.cjs: ${size} bytes, more than ${MAX_BYTES}`);
-console.log(`dist/cli.cjs: ${Math.round(size / 1000)} kB from ${inputs.length} files`);
+
+/** Fails when a bundle holds files that match. */
+function forbid(outfile, inputs, isForbidden) {
+  const forbidden = inputs.filter(isForbidden);
+  if (forbidden.length > 0) throw new Error(`${outfile} must not hold ${forbidden.join(", ")}`);
+}
+
+const isHeavyPackage = (input) =>
+  FORBIDDEN_PACKAGES.some((name) => input.includes(`node_modules/${name}/`));
+// Of the daemon's rooms only these few files, which have no dependencies, may be in the command line.
+const isDaemons = (input) =>
+  /^src\/(daemon|services|images|views|snapshots|layers|overlay|fuse|metadata)\//.test(input) &&
+  !/^src\/(daemon\/(config|default-paths)|services\/(status|gen\/.*))\.ts$/.test(input);
+
+const cli = await bundle("src/cli/main.ts", "dist/cli.cjs");
+forbid("dist/cli.cjs", cli, (input) => isHeavyPackage(input) || isDaemons(input));
+const overlay = await bundle("src/views/overlay-process.ts", "dist/overlay.cjs");
+forbid("dist/overlay.cjs", overlay, (input) => input.startsWith("node_modules/"));

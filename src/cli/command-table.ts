@@ -24,7 +24,7 @@ export interface CommandEntry {
 const IMAGES = "Images:";
 const REGISTRIES = "Registries:";
 const VIEWS = "Views (mounted root file systems):";
-const BUILD = "Making images:";
+const BUILD = "From a view to an image:";
 const STORE = "The store:";
 const DAEMON = "Daemon and help:";
 
@@ -147,6 +147,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import("./commands/rm.js"),
   },
   {
+    name: "overlay",
+    group: VIEWS,
+    summary: "Mount plain directories over each other, without a daemon",
+    load: () => import("./commands/overlay.js"),
+  },
+  {
     name: "diff",
     group: BUILD,
     summary: "Show what changed in a view",
@@ -157,12 +163,6 @@ export const COMMANDS: readonly CommandEntry[] = [
     group: BUILD,
     summary: "Make an image of a view",
     load: () => import("./commands/commit.js"),
-  },
-  {
-    name: "build-step",
-    group: BUILD,
-    summary: "Make an image by running and copying into another",
-    load: () => import("./commands/build-step.js"),
   },
   {
     name: "bundle",

@@ -1,10 +1,18 @@
 /** Where this program is installed, and which version it is. */
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 // From src/cli and dist/cli, and from the bundle in dist.
 const CANDIDATES = ["../../package.json", "../package.json"];
+
+/** The path of a file of this package ("bin/varve"), wherever this code was compiled to. */
+export function installedFile(name: string): string {
+  const paths = CANDIDATES.map((candidate) =>
+    fileURLToPath(new URL(`${candidate.replace("package.json", "")}${name}`, import.meta.url)),
+  );
+  return paths.find((path) => existsSync(path)) ?? paths[0]!;
+}
 
 /** The version in our package.json, "unknown" when it cannot be read. */
 export function packageVersion(): string {

@@ -6,7 +6,17 @@ import { open } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { fuse, sys } from "../system/addon.js";
 import { type ByteString, toBytes } from "../system/bytes.js";
-import { MNT_DETACH, MNT_FORCE, MS_RDONLY, UMOUNT_NOFOLLOW } from "../system/constants.js";
+import {
+  MNT_DETACH,
+  MNT_FORCE,
+  MS_DIRSYNC,
+  MS_NOATIME,
+  MS_NODIRATIME,
+  MS_NOEXEC,
+  MS_RDONLY,
+  MS_SYNCHRONOUS,
+  UMOUNT_NOFOLLOW,
+} from "../system/constants.js";
 import {
   EACCES,
   EBUSY,
@@ -37,6 +47,10 @@ export interface MountRequest {
   readOnly: boolean;
   /** mount(2) as root; otherwise fusermount3. */
   privileged: boolean;
+  /** MS_NOSUID, MS_NODEV and the like. */
+  flags?: number;
+  /** More options for mount(2), such as SELinux contexts. */
+  kernelOptions?: readonly string[];
 }
 
 /** One line of mountinfo, as far as it matters here. */
@@ -131,12 +145,12 @@ function targetError(target: string, error: unknown): unknown {
 
 function mountAsRoot(request: MountRequest): FuseChannel {
   const { target } = request;
-  const options = `default_permissions,allow_other,subtype=${request.subtype}`;
+  const options = ["default_permissions", "allow_other", `subtype=${request.subtype}`];
   const result = fuse.mountDirect(
     toBytes(target),
     toBytes(request.source),
-    request.readOnly ? MS_RDONLY : 0,
-    toBytes(options),
+    (request.flags ?? 0) | (request.readOnly ? MS_RDONLY : 0),
+    toBytes([...options, ...(request.kernelOptions ?? [])].join(",")),
   );
   if (typeof result !== "number") return result;
   const cause = syscallError(result, "mount", target);
@@ -166,6 +180,15 @@ function noFuse(target: string, cause: Error): UnsupportedError {
   );
 }
 
+/** What fusermount3 calls the flags that it lets users set. */
+const HELPER_FLAGS: readonly (readonly [number, string])[] = [
+  [MS_NOEXEC, "noexec"],
+  [MS_NOATIME, "noatime"],
+  [MS_NODIRATIME, "nodiratime"],
+  [MS_SYNCHRONOUS, "sync"],
+  [MS_DIRSYNC, "dirsync"],
+];
+
 function mountAsUser(request: MountRequest): FuseChannel {
   const { target } = request;
   const options = [
@@ -173,6 +196,8 @@ function mountAsUser(request: MountRequest): FuseChannel {
     `subtype=${request.subtype}`,
     `fsname=${request.source.replace(/[\\,]/g, "\\$&")}`,
     "default_permissions",
+    ...HELPER_FLAGS.filter(([flag]) => ((request.flags ?? 0) & flag) !== 0).map(([, name]) => name),
+    ...(request.kernelOptions ?? []),
   ];
   // Refused unless the administrator allows it; without it only the mounting user sees the mount.
   if (isAllowOtherPermitted()) options.push("allow_other");

@@ -97,12 +97,13 @@ export function decodeInit(request: RequestBuffer): InitOffer {
 /**
  * What we answer to an offer of major version 7, or newer (the kernel then asks again).
  *
+ * @param acl whether POSIX ACLs are to be had
  * @returns undefined for a kernel too old to serve
  */
-export function agree(offer: InitOffer): Agreement | undefined {
+export function agree(offer: InitOffer, acl = true): Agreement | undefined {
   if (offer.major < 7) return undefined;
   if (offer.major === 7 && offer.minor < FUSE_OLDEST_MINOR_VERSION) return undefined;
-  const flags = (offer.flags & WANTED) >>> 0;
+  const flags = (offer.flags & (acl ? WANTED : WANTED & ~FUSE_POSIX_ACL)) >>> 0;
   const flags2 = (offer.flags2 & WANTED2) >>> 0;
   return {
     hasExtendedSetxattr: (flags & FUSE_SETXATTR_EXT) !== 0,

@@ -26,12 +26,19 @@ import {
   ENOSYS,
   syscallError,
 } from "../system/errno.js";
-import { FailedPreconditionError, InvalidArgumentError } from "../system/errors.js";
+import { FailedPreconditionError, InvalidArgumentError, SyscallError } from "../system/errors.js";
 import type { FuseChannel } from "../system/native.js";
 import { FUSE_INIT, IN_HEADER_BYTES, OUT_HEADER_BYTES } from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
 import type { FileSystem, NodeId, Result } from "./file-system.js";
-import { findMount, flushMount, mountFuse, raiseReadAhead, unmountFuse } from "./mount-point.js";
+import {
+  findMount,
+  flushMount,
+  type MountRequest,
+  mountFuse,
+  raiseReadAhead,
+  unmountFuse,
+} from "./mount-point.js";
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
 import { invalidateEntryMessage, invalidateInodeMessage, storeMessage } from "./notification.js";
 import { NO_ANSWER, OPERATIONS, type Operation } from "./operations.js";
@@ -45,7 +52,7 @@ export interface SessionLog {
 }
 
 /** How to mount. */
-export interface SessionOptions {
+export interface SessionOptions extends Pick<MountRequest, "flags" | "kernelOptions"> {
   /** An existing directory, absolute and without symlinks. */
   target: string;
   fileSystem: FileSystem;
@@ -58,6 +65,8 @@ export interface SessionOptions {
   subtype?: string;
   /** First column of /proc/mounts. Default the subtype. */
   source?: string;
+  /** Whether the kernel is to heed and offer POSIX ACLs. Default true. */
+  acl?: boolean;
   log: SessionLog;
   /** The session is over, whoever ended it; its file system was destroyed just before. */
   onEnd(): void;
@@ -90,10 +99,7 @@ export class FuseSession implements Exchange {
   hasExtendedSetxattr = false;
 
   readonly #channel: FuseChannel;
-  readonly #privileged: boolean;
-  readonly #quickWakeUps: boolean;
-  readonly #log: SessionLog;
-  readonly #onEnd: () => void;
+  readonly #options: SessionOptions;
   readonly #logged = new Set<string>();
   /** "major:minor"; undefined if the mount was gone before it could be seen. */
   readonly #device: string | undefined;
@@ -125,18 +131,14 @@ export class FuseSession implements Exchange {
       }
     }
     const subtype = options.subtype ?? "varve";
-    const { privileged, readOnly, source = subtype } = options;
-    const channel = mountFuse({ target, source, subtype, readOnly, privileged });
+    const channel = mountFuse({ ...options, subtype, source: options.source ?? subtype });
     return new FuseSession(options, channel);
   }
 
   private constructor(options: SessionOptions, channel: FuseChannel) {
+    this.#options = options;
     this.target = options.target;
     this.fileSystem = options.fileSystem;
-    this.#privileged = options.privileged;
-    this.#quickWakeUps = options.quickWakeUps ?? false;
-    this.#log = options.log;
-    this.#onEnd = options.onEnd;
     this.#channel = channel;
     this.#device = findMount(options.target)?.device;
     workspace ??= new Workspace();
@@ -170,7 +172,7 @@ export class FuseSession implements Exchange {
           this.#warn("flush before forced unmount failed", error);
         });
       }
-      await unmountFuse(this.target, force, this.#privileged);
+      await unmountFuse(this.target, force, this.#options.privileged);
     }
     if (force) {
       this.close();
@@ -221,14 +223,14 @@ export class FuseSession implements Exchange {
   /** Answers INIT; called by the operation table only. */
   negotiate(): Outcome {
     const offer = decodeInit(this.work.request);
-    const agreement = agree(offer);
+    const agreement = agree(offer, this.#options.acl);
     if (agreement === undefined) {
       this.#warn(`kernel speaks FUSE ${offer.major}.${offer.minor}, too old to serve`);
       return -EIO;
     }
     this.#agreement = agreement;
     this.hasExtendedSetxattr = agreement.hasExtendedSetxattr;
-    this.#log.trace?.(`FUSE ${offer.major}.${offer.minor} on ${this.target}`);
+    this.#options.log.trace?.(`FUSE ${offer.major}.${offer.minor} on ${this.target}`);
     return this.work.reply.init(agreement.reply);
   }
 
@@ -254,7 +256,7 @@ export class FuseSession implements Exchange {
   /** Handles what waits, up to a burst; polling is level-triggered, so the rest comes back. */
   #drain(): void {
     const served = this.#serveWaiting();
-    if (this.#quickWakeUps) wakeUps.note(served);
+    if (this.#options.quickWakeUps) wakeUps.note(served);
   }
 
   #serveWaiting(): number {
@@ -351,13 +353,14 @@ export class FuseSession implements Exchange {
     if (error instanceof RefusedRequest) return -error.errno;
     const name = operation?.name ?? `opcode ${this.work.request.opcode}`;
     this.#warn(`${name} failed`, error);
-    return operation !== undefined && NO_ANSWER.has(operation.name) ? NO_REPLY : -EIO;
+    if (operation !== undefined && NO_ANSWER.has(operation.name)) return NO_REPLY;
+    return error instanceof SyscallError ? -error.errno : -EIO;
   }
 
   #initialised(): void {
-    if (this.#device === undefined || !this.#privileged) return;
+    if (this.#device === undefined || !this.#options.privileged) return;
     if (!raiseReadAhead(this.#device, READ_AHEAD_KIB)) {
-      this.#log.trace?.(`cannot raise the read-ahead of ${this.target}`);
+      this.#options.log.trace?.(`cannot raise the read-ahead of ${this.target}`);
     }
   }
 
@@ -373,7 +376,7 @@ export class FuseSession implements Exchange {
   #finish(): void {
     if (this.#deferred > 0) return;
     this.#guard("destroy", () => this.fileSystem.destroy());
-    this.#guard("onEnd", this.#onEnd);
+    this.#guard("onEnd", this.#options.onEnd);
     this.#resolveEnded();
   }
 
@@ -391,6 +394,6 @@ export class FuseSession implements Exchange {
     const key = `${what}: ${reason}`;
     if (this.#logged.has(key) || this.#logged.size >= LOG_LIMIT) return;
     this.#logged.add(key);
-    this.#log.warn(`fuse ${this.target}: ${what}`, error);
+    this.#options.log.warn(`fuse ${this.target}: ${what}`, error);
   }
 }

@@ -18,6 +18,7 @@ const NO_XATTRS: readonly Xattr[] = Object.freeze([]);
 
 /** A chain index over arrays in memory. */
 export class FlatIndex implements ChainIndex {
+  readonly isLive = false;
   readonly inodeCount: number;
   readonly layers: readonly string[];
   /** The arrays themselves, for the builder that makes the next chain's index from them. */
@@ -34,6 +35,10 @@ export class FlatIndex implements ChainIndex {
     this.#texts = asBuffer(arrays.texts);
     this.#xattrHeap = asBuffer(arrays.xattrs);
     this.layers = asBuffer(arrays.layers).toString("utf8").split("\n").slice(0, -1);
+  }
+
+  has(inode: number): boolean {
+    return inode >= ROOT_INODE && inode <= this.inodeCount;
   }
 
   lookup(dir: number, name: ByteString): number {

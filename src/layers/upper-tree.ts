@@ -132,7 +132,7 @@ export class UpperTree {
       const scan = disk.scan(WORK_INDEX);
       scan.names.forEach((name, position) => {
         const inode = /^[1-9][0-9]*$/.test(name) ? Number(name) : 0;
-        if (inode !== 0 && inode <= this.index.inodeCount) this.copied.set(inode, position);
+        if (this.index.has(inode)) this.copied.set(inode, position);
       });
       return scan;
     } finally {
@@ -202,8 +202,7 @@ export class UpperTree {
   }
 
   #isType(inode: number, type: number): boolean {
-    const isKnown = inode >= 1 && inode <= this.index.inodeCount;
-    return isKnown && (this.index.mode(inode) & S_IFMT) === type;
+    return this.index.has(inode) && (this.index.mode(inode) & S_IFMT) === type;
   }
 
   /** Lookup in a lower directory that may be 0. */

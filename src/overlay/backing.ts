@@ -50,6 +50,10 @@ export interface BackingOptions {
   readonly upperDir?: string;
   readonly workDir?: string;
   readonly privileged: boolean;
+  /** Whether a change of a lower file's metadata may leave its data where it is. Default true. */
+  readonly metacopy?: boolean;
+  /** Whether a lower directory can be renamed (else EXDEV, and mv(1) copies). Default true. */
+  readonly redirectDirectories?: boolean;
 }
 
 function openDirectory(path: ByteString): number {
@@ -92,6 +96,8 @@ export class Backing {
   readonly privileged: boolean;
   readonly attributes: OverlayAttributes;
   readonly writable: boolean;
+  readonly usesMetacopy: boolean;
+  readonly redirectsDirectories: boolean;
   readonly umask = processUmask();
   readonly uid = process.geteuid!();
   readonly gid = process.getegid!();
@@ -117,6 +123,8 @@ export class Backing {
     this.privileged = options.privileged;
     this.attributes = overlayAttributes(options.privileged);
     this.#layerDirs = options.layerDirs;
+    this.usesMetacopy = options.metacopy !== false;
+    this.redirectsDirectories = options.redirectDirectories !== false;
     this.writable = options.upperDir !== undefined && options.workDir !== undefined;
     if (options.upperDir === undefined || options.workDir === undefined) return;
     this.upperFd = openDirectory(toBytes(options.upperDir));

@@ -1,7 +1,7 @@
 /**
  * The chain index: the MERGED tree of a whole layer chain, computed once and never changed.
  *
- * Vocabulary. An *inode* is a number from 1 to `inodeCount`; the root directory is inode 1. An
+ * Vocabulary. An *inode* is a number from 1 on; the root directory is inode 1. An
  * *entry* is a name in a directory that leads to an inode; a hard-linked inode has several entries.
  * A *layer* number is a position in `layers`, base first; the data of a regular file lies in that
  * layer's own `fs` tree at `contentPath`.
@@ -47,9 +47,19 @@ export interface EntryLocation {
   readonly name: ByteString;
 }
 
-/** Read access to a chain's merged tree. All methods are synchronous and do no I/O. */
+/**
+ * Read access to a chain's merged tree. All methods are synchronous; those of a stored index do no
+ * I/O, a live one (see `isLive`) reads a directory when it is first asked for.
+ */
 export interface ChainIndex {
-  readonly inodeCount: number;
+  /**
+   * False for a stored index: it knows all its inodes from the start, and their numbers are the same
+   * for ever. True for lower directories that are read as one goes: an inode is known once its
+   * directory was read, so that a number found on disk must be led to by a path first.
+   */
+  readonly isLive: boolean;
+  /** True for the number of a known inode. */
+  has(inode: number): boolean;
   /** Chain IDs of the layers, base first; an inode's `layer` is a position in it. */
   readonly layers: readonly string[];
   /** The inode of `name` in directory `dir`, or 0 when there is none (or `dir` is no directory). */

@@ -133,7 +133,8 @@ function copyUp(
   const stage = tree.backing.temporaryName();
   const attributes = tree.index.attributes(id, tree.lowerAttributes);
   const isFile = (attributes.mode & S_IFMT) === S_IFREG;
-  const metadataOnly = isFile && !withData && attributes.size > COPY_AT_ONCE;
+  const metadataOnly =
+    isFile && !withData && attributes.size > COPY_AT_ONCE && tree.backing.usesMetacopy;
   let result = makeCopy(tree, id, stage, attributes, metadataOnly ? -1 : keepBytes, withData);
   if (result >= 0) {
     // Nothing is to be replaced: the upper directory has no entry of this name (the state says so).
@@ -194,11 +195,22 @@ function makeCopy(
     result = sys.mknodat(dirfd, stage, type | 0o600, attributes.rdev);
   }
   if (result >= 0) result = applyMetadata(tree, id, stage, attributes);
-  if (result >= 0 && type !== S_IFDIR && tree.hardLinks.isShared(id)) {
-    result = sys.setxattrat(dirfd, stage, tree.backing.attributes.nlink, Buffer.from("L+0"), 0);
-    if (result < 0 && !tree.backing.privileged) result = 0;
-  }
+  if (result >= 0 && tree.hardLinks.isShared(id))
+    result = markShared(tree, id, stage, keepBytes < 0);
   return result;
+}
+
+/** Says of the upper object of a hard-linked file how its links count, and where the lower file is. */
+function markShared(tree: OverlayTree, id: NodeId, stage: ByteString, isMetacopy: boolean): Result {
+  const { attributes, privileged, temporaryFd } = tree.backing;
+  let result = sys.setxattrat(temporaryFd, stage, attributes.nlink, Buffer.from("L+0"), 0);
+  // For other readers of the format, and for ourselves at the next mount, its place in the index area
+  // does not tell where the lower file is.
+  if (result >= 0 && (isMetacopy || tree.index.isLive)) {
+    const path = toBuffer(`/${tree.index.path(id)}` as ByteString);
+    result = sys.setxattrat(temporaryFd, stage, attributes.redirect, path, 0);
+  }
+  return privileged ? result : 0;
 }
 
 function makeFile(
@@ -217,7 +229,6 @@ function makeFile(
     result = sys.setxattrat(fd, "" as ByteString, tree.backing.attributes.metacopy, EMPTY, 0);
     // The upper file says the right size; reads below it never reach its hole.
     if (result >= 0) result = sys.ftruncate(fd, attributes.size);
-    if (result >= 0 && tree.hardLinks.isShared(id)) result = redirectFile(tree, fd, id);
   } else {
     const size = withData ? Math.min(keepBytes, attributes.size) : attributes.size;
     result = copyFromLower(tree, id, fd, size, attributes.blocks);
@@ -225,12 +236,6 @@ function makeFile(
   }
   sys.close(fd);
   return result;
-}
-
-/** Says, for other readers of the format, where the data of a metacopy file is. */
-function redirectFile(tree: OverlayTree, fd: number, id: NodeId): Result {
-  const path = toBuffer(`/${tree.index.path(id)}` as ByteString);
-  return sys.setxattrat(fd, "" as ByteString, tree.backing.attributes.redirect, path, 0);
 }
 
 function copyFromLower(
@@ -317,7 +322,8 @@ function copyDataInPlace(tree: OverlayTree, node: OverlayNode, keepBytes: number
   restoreTimes(dirfd, name, times);
   if (result >= 0) result = sys.removexattrat(fd, "" as ByteString, metacopy);
   if (result >= 0) {
-    sys.removexattrat(fd, "" as ByteString, redirect);
+    // Over live lower directories the path goes on vouching for the file's number.
+    if (!tree.index.isLive) sys.removexattrat(fd, "" as ByteString, redirect);
     node.dataInode = 0;
     tree.backing.files.drop(node.id);
   }

@@ -47,9 +47,16 @@ export function overlayAttributes(privileged: boolean): OverlayAttributes {
   return privileged ? TRUSTED : USER;
 }
 
-/** True for attributes that belong to the overlay's own bookkeeping, in either namespace. */
+/** What fuse-overlayfs keeps for itself where it may use neither namespace. */
+const FOREIGN_PREFIX = "user.fuseoverlayfs.";
+
+/** True for attributes that belong to an overlay's own bookkeeping, in any namespace. */
 export function isOverlayAttribute(name: ByteString): boolean {
-  return name.startsWith(TRUSTED.prefix) || name.startsWith(USER.prefix);
+  return (
+    name.startsWith(TRUSTED.prefix) ||
+    name.startsWith(USER.prefix) ||
+    name.startsWith(FOREIGN_PREFIX)
+  );
 }
 
 const S_IFMT = 0o170000;

@@ -34,9 +34,11 @@ export class HardLinks {
 
   /** Reads the index area. */
   load(): void {
-    for (const name of this.#tree.backing.list(this.#tree.backing.indexFd)) {
+    const { backing, index, reader } = this.#tree;
+    for (const name of backing.list(backing.indexFd)) {
       const inode = Number(name);
-      if (inode >= 1 && inode <= this.#tree.index.inodeCount) this.#inodes.add(inode);
+      if (index.isLive && reader.redirected(backing.indexFd, name) !== inode) continue;
+      if (index.has(inode)) this.#inodes.add(inode);
     }
   }
 
@@ -55,11 +57,7 @@ export class HardLinks {
   /** True for a lower inode that must be copied up into the index area. */
   isShared(inode: number): boolean {
     const { index } = this.#tree;
-    return (
-      inode <= index.inodeCount &&
-      (index.mode(inode) & S_IFMT) !== S_IFDIR &&
-      index.nlink(inode) > 1
-    );
+    return index.has(inode) && (index.mode(inode) & S_IFMT) !== S_IFDIR && index.nlink(inode) > 1;
   }
 
   indexName(inode: number): ByteString {

@@ -16,10 +16,21 @@ import type { OverlayTree } from "./overlay-tree.js";
  */
 export function markRedirect(tree: OverlayTree, node: OverlayNode): Result {
   const inode = node.isDirectory ? node.lower : node.dataInode;
-  if (inode === 0) return 0;
+  if (inode === 0) return markOrigin(tree, node);
+  if (node.isDirectory && !tree.backing.redirectsDirectories) return -EXDEV;
   const path = toBuffer(`/${tree.index.path(inode)}` as ByteString);
   const result = setMark(tree, node, tree.backing.attributes.redirect, path);
   return result === -ENOSPC || result === -ERANGE || result === -E2BIG ? -EXDEV : result;
+}
+
+/** Over live lower directories a file's number is believed only with the path that leads to it. */
+function markOrigin(tree: OverlayTree, node: OverlayNode): Result {
+  if (tree.index.isLive && !node.indexed && tree.index.has(node.id)) {
+    const path = toBuffer(`/${tree.index.path(node.id)}` as ByteString);
+    // Without it the file has another number after the next mount, which is no reason to fail.
+    setMark(tree, node, tree.backing.attributes.redirect, path);
+  }
+  return 0;
 }
 
 /** Prepares an object for the place `name` in the directory of `state`. */

@@ -17,6 +17,7 @@ import type { ByteString } from "../system/bytes.js";
 import { NAME_MAX, S_IFDIR, S_IFLNK, S_IFMT } from "../system/constants.js";
 import { EINVAL, ENAMETOOLONG, EROFS, ESTALE } from "../system/errno.js";
 import { getAttributes, setAttributes } from "./attributes.js";
+import type { BackingOptions } from "./backing.js";
 import type { ChainIndex } from "./chain-index.js";
 import { create, createUnnamed, link } from "./create.js";
 import { copyFileRange, fallocate, read, seek, sync, syncAll, write } from "./data.js";
@@ -29,16 +30,13 @@ import { getXattr, listXattrs, removeXattr, setXattr } from "./xattr.js";
 
 const NO_TARGET = "" as ByteString;
 
-/** Where a view's parts lie. */
-export interface OverlayOptions {
+/**
+ * Where a view's parts lie, and what may be written in its upper directory. `layerDirs` is parallel
+ * to `index.layers`; `upperDir` and `workDir` lie on one file system; `privileged` says whether this
+ * process may use trusted.* attributes.
+ */
+export interface OverlayOptions extends BackingOptions {
   readonly index: ChainIndex;
-  /** The `fs` directories of the layers, base first, parallel to `index.layers`. */
-  readonly layerDirs: readonly string[];
-  /** With `workDir`, on one file system, both existing; both absent: the view is read-only. */
-  readonly upperDir?: string;
-  readonly workDir?: string;
-  /** Whether this process may use trusted.* attributes (root). */
-  readonly privileged: boolean;
 }
 
 /**

@@ -92,7 +92,7 @@ export class OverlayTree {
 
   /** True when the ID can belong to a node. */
   exists(id: NodeId): boolean {
-    return (id >= ROOT_INODE && id <= this.index.inodeCount) || this.nodes.get(id) !== undefined;
+    return this.index.has(id) || this.nodes.get(id) !== undefined;
   }
 
   /** S_IFMT bits of a node; 0 when it is unknown. */
@@ -110,7 +110,7 @@ export class OverlayTree {
   parentOf(id: NodeId): NodeId {
     const place = this.nodes.get(id)?.places[0];
     if (place !== undefined) return place.parent > 0 ? place.parent : ROOT_INODE;
-    return id <= this.index.inodeCount ? this.index.parent(id) : ROOT_INODE;
+    return this.index.has(id) ? this.index.parent(id) : ROOT_INODE;
   }
 
   /** The node of `name` in directory `parent`; 0 when there is none, or a negative errno. */

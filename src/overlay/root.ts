@@ -11,13 +11,13 @@ import { encodeInode } from "./upper-object.js";
 const SELF = "." as ByteString;
 
 /**
- * Gives the upper root the attributes of the lower one, once. Does nothing when it was done before
- * or the view is read-only.
+ * Gives the upper root the attributes of the lower one, once. Does nothing when it was done before,
+ * when the view is read-only, or over live lower directories: there the upper one is the user's own.
  *
  * @throws SyscallError the upper directory cannot be changed
  */
 export function prepareRoot(tree: OverlayTree): void {
-  if (!tree.writable) return;
+  if (!tree.writable || tree.index.isLive) return;
   const { upperFd, privileged, attributes } = tree.backing;
   if (tree.reader.readOrigin(upperFd, SELF, S_IFDIR) === ROOT_INODE) return;
   const root = tree.index.attributes(ROOT_INODE, tree.lowerAttributes);

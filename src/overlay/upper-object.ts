@@ -64,7 +64,7 @@ export class UpperObjectReader {
 
   #readDirectory(dirfd: number, name: ByteString, parent: DirectoryState): Result {
     const object = this.object;
-    const origin = this.readOrigin(dirfd, name, S_IFDIR);
+    const origin = this.#index.isLive ? 0 : this.readOrigin(dirfd, name, S_IFDIR);
     const opaque = sys.getxattrat(dirfd, name, this.#attributes.opaque);
     if (typeof opaque === "number" || fromBuffer(opaque) !== "y") {
       object.lower = origin || this.#mergeTarget(dirfd, name, parent, S_IFDIR);
@@ -76,7 +76,10 @@ export class UpperObjectReader {
 
   #readFile(dirfd: number, name: ByteString, parent: DirectoryState): Result {
     const object = this.object;
-    const origin = this.readOrigin(dirfd, name, object.type);
+    const target = this.#index.isLive ? this.#mergeTarget(dirfd, name, parent, object.type) : 0;
+    let origin = this.readOrigin(dirfd, name, object.type);
+    // A number on disk is as good as the lower directories are still the same: their paths decide.
+    if (this.#index.isLive && origin !== target) origin = 0;
     if (origin !== 0) {
       object.id = origin;
       if (this.#index.nlink(origin) > 1) object.hardLinked = origin;
@@ -96,8 +99,14 @@ export class UpperObjectReader {
     const value = sys.getxattrat(dirfd, name, this.#attributes.varve);
     if (typeof value === "number" || value.length !== 8) return 0;
     const inode = Number(value.readBigUInt64LE());
-    const valid = inode >= 1 && inode <= this.#index.inodeCount;
-    return valid && (this.#index.mode(inode) & S_IFMT) === type ? inode : 0;
+    return this.#index.has(inode) && (this.#index.mode(inode) & S_IFMT) === type ? inode : 0;
+  }
+
+  /** The lower inode at the absolute path in the `redirect` attribute; 0 when there is none. */
+  redirected(dirfd: number, name: ByteString): number {
+    const redirect = sys.getxattrat(dirfd, name, this.#attributes.redirect);
+    if (typeof redirect === "number" || redirect[0] !== 0x2f) return 0;
+    return this.#index.resolve(fromBuffer(redirect, 1));
   }
 
   /** The lower object that an upper one without our attribute continues: by redirect, or by name. */

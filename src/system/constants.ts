@@ -190,6 +190,8 @@ export const MS_NOEXEC = 8;
 export const MS_SYNCHRONOUS = 16;
 /** Change the flags of a mount that exists. */
 export const MS_REMOUNT = 32;
+/** Directory changes reach the disk before the call returns. */
+export const MS_DIRSYNC = 128;
 /** Never update access times. */
 export const MS_NOATIME = 1024;
 /** Never update access times of directories. */

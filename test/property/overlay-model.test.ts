@@ -5,7 +5,7 @@
  */
 
 import fc from "fast-check";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { sys } from "../../src/system/addon.js";
 import { fromBuffer } from "../../src/system/bytes.js";
 import { S_IFREG } from "../../src/system/constants.js";
@@ -18,27 +18,32 @@ beforeAll(() => {
 });
 afterAll(() => origin.dispose());
 
-it("does to a view what it does to a plain tree", () => {
-  const property = fc.property(
-    fc.array(fc.oneof(...steps), { maxLength: 60, size: "max" }),
-    (script) => {
-      const world = origin.world();
-      try {
-        for (const { run } of script) run(world);
-        checkTrees(world);
-        for (const { fd } of world.open.splice(0)) sys.close(fd);
-        world.view.forgetAll();
-        const numbers = world.view.tree(true);
-        world.view.remount();
-        expect(Object.fromEntries(world.view.tree(true))).toEqual(Object.fromEntries(numbers));
-        checkTrees(world);
-        world.view.forgetAll();
-      } finally {
-        world.dispose();
-      }
-    },
-  );
-  fc.assert(property, { numRuns: Number(process.env.VARVE_PROPERTY_RUNS ?? 60) });
+describe.each([
+  { what: "with an index", isLive: false },
+  { what: "of layers that are read as one goes", isLive: true },
+])("a view $what", ({ isLive }) => {
+  it("does what a plain tree does", () => {
+    const property = fc.property(
+      fc.array(fc.oneof(...steps), { maxLength: 60, size: "max" }),
+      (script) => {
+        const world = origin.world(isLive);
+        try {
+          for (const { run } of script) run(world);
+          checkTrees(world);
+          for (const { fd } of world.open.splice(0)) sys.close(fd);
+          world.view.forgetAll();
+          const numbers = world.view.tree(true);
+          world.view.remount();
+          expect(Object.fromEntries(world.view.tree(true))).toEqual(Object.fromEntries(numbers));
+          checkTrees(world);
+          world.view.forgetAll();
+        } finally {
+          world.dispose();
+        }
+      },
+    );
+    fc.assert(property, { numRuns: Number(process.env.VARVE_PROPERTY_RUNS ?? 60) });
+  });
 });
 
 it("takes names as bytes", () => {

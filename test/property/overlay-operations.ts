@@ -116,11 +116,12 @@ interface Open {
 }
 
 export class World {
-  readonly view = new ViewDriver();
+  readonly view: ViewDriver;
   readonly model = new Model();
   readonly open: Open[] = [];
 
-  constructor(layers: readonly string[]) {
+  constructor(layers: readonly string[], isLive = false) {
+    this.view = new ViewDriver(isLive);
     for (const layer of layers) {
       this.view.addLayer((fsDir) => {
         execFileSync("cp", ["-a", `${layer}/.`, fsDir]);
@@ -301,8 +302,8 @@ export class Origin {
   }
 
   /** A view of the layers and a copy of the merged tree. */
-  world(): World {
-    const world = new World(this.layers);
+  world(isLive: boolean): World {
+    const world = new World(this.layers, isLive);
     execFileSync("cp", ["-a", `${this.merged}/.`, world.model.path]);
     return world;
   }

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { buildIndex } from "../../../src/layers/index-builder.js";
 import { openIndex } from "../../../src/layers/index-reader.js";
+import { LiveIndex } from "../../../src/layers/live-index.js";
 import type { ByteString } from "../../../src/system/bytes.js";
 import { describeDisk, describeIndex } from "../../unit/layers/tree-description.js";
 import { shell, Workbench } from "./kernel-overlay.js";
@@ -37,7 +38,21 @@ function expectSameAsKernel(layers: readonly string[], implied: readonly string[
   const index = openIndex(buildChain(layers, implied));
   const target = bench.mount(layers, undefined, "redirect_dir=on,metacopy=on");
   const options = { contents: true };
-  expect(describeIndex(index, layers, options)).toEqual(describeDisk(target, options));
+  const shown = describeDisk(target, options);
+  expect(describeIndex(index, layers, options)).toEqual(shown);
+  if (implied.length === 0) expect(describeLive(layers)).toEqual(shown);
+}
+
+/** What an index that reads the layers as it goes says. */
+function describeLive(layers: readonly string[]): Map<string, string> {
+  const live = new LiveIndex(layers);
+  try {
+    // It knows a file's names once it has come across them: the second walk knows all.
+    describeIndex(live, layers);
+    return describeIndex(live, layers, { contents: true });
+  } finally {
+    live.close();
+  }
 }
 
 function layer(name: string, script: string): string {

@@ -32,7 +32,7 @@ it("shows the same tree as kernel overlayfs on the same directories", () => {
   const property = fc.property(
     fc.array(fc.oneof(...steps), { maxLength: 40, size: "max" }),
     (script) => {
-      const world = origin.world();
+      const world = origin.world(false);
       try {
         for (const { run } of script) run(world);
         for (const { fd } of world.open.splice(0)) sys.close(fd);

@@ -15,6 +15,7 @@ import type {
 } from "../../../src/fuse/file-system.js";
 import { buildIndex } from "../../../src/layers/index-builder.js";
 import { emptyIndex, openIndex } from "../../../src/layers/index-reader.js";
+import { LiveIndex } from "../../../src/layers/live-index.js";
 import { OverlayFileSystem } from "../../../src/overlay/overlay-file-system.js";
 import { type ByteString, fromBuffer, toBuffer, toBytes } from "../../../src/system/bytes.js";
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../../../src/system/constants.js";
@@ -105,7 +106,12 @@ export class ViewDriver {
   /** References per node, as the kernel would hold them. */
   readonly #references = new Map<number, number>();
 
-  constructor() {
+  /** Whether the layers are read as one goes, without an index. */
+  readonly #isLive: boolean;
+  #live: LiveIndex | undefined;
+
+  constructor(isLive = false) {
+    this.#isLive = isLive;
     mkdirSync(this.upperDir);
     mkdirSync(this.workDir);
   }
@@ -131,8 +137,11 @@ export class ViewDriver {
   }
 
   open(readOnly = false): this {
+    this.#live?.close();
+    if (this.#isLive) this.#live = new LiveIndex(this.layerDirs);
     this.fs = new OverlayFileSystem({
-      index: this.#indexPath === undefined ? emptyIndex() : openIndex(this.#indexPath),
+      index:
+        this.#live ?? (this.#indexPath === undefined ? emptyIndex() : openIndex(this.#indexPath)),
       layerDirs: this.layerDirs,
       ...(!readOnly && { upperDir: this.upperDir, workDir: this.workDir }),
       privileged: isRoot,
@@ -148,6 +157,7 @@ export class ViewDriver {
 
   dispose(): void {
     this.fs.destroy();
+    this.#live?.close();
     rmSync(this.path, { recursive: true, force: true });
   }
 
