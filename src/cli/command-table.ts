@@ -24,7 +24,7 @@ export interface CommandEntry {
 const IMAGES = "Images:";
 const REGISTRIES = "Registries:";
 const VIEWS = "Views (mounted root file systems):";
-const BUILD = "From a view to an image:";
+const BUILD = "Making images:";
 const STORE = "The store:";
 const DAEMON = "Daemon and help:";
 
@@ -163,6 +163,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     group: BUILD,
     summary: "Make an image of a view",
     load: () => import("./commands/commit.js"),
+  },
+  {
+    name: "build-step",
+    group: BUILD,
+    summary: "Make an image by running and copying into another",
+    load: () => import("./commands/build-step.js"),
   },
   {
     name: "bundle",

@@ -10,6 +10,7 @@ import { defineCommand } from "./command-table.js";
 import { type CliContext, type CliIo, type GlobalOptions, wantsColor } from "./context.js";
 import { ReportedFailure } from "./each.js";
 import { buildProgram, spellOutVerbose } from "./program.js";
+import { joinRunWords } from "./run-words.js";
 import { printableText } from "./terminal-text.js";
 import { UsageError } from "./usage-error.js";
 
@@ -39,7 +40,7 @@ export async function main(argv: readonly string[], io: CliIo): Promise<number> 
     program.hook("preSubcommand", (root) => {
       running.globals = root.opts() as GlobalOptions;
     });
-    const finished = program.parseAsync(spellOutVerbose(argv), { from: "user" });
+    const finished = program.parseAsync(joinRunWords(spellOutVerbose(argv)), { from: "user" });
     await Promise.race([finished, abandoned(io.signal)]);
     return io.signal.aborted ? EXIT.interrupted : EXIT.ok;
   } catch (error) {

@@ -7,6 +7,8 @@
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
+  type CommitStepRequestSchema,
+  type CommitStepResponse,
   type CommitViewRequestSchema,
   type CommitViewResponse,
   type CreateBundleRequestSchema,
@@ -309,6 +311,14 @@ export class VarveClient {
     options?: CallOptions,
   ): AsyncGenerator<CommitViewResponse, void, undefined> {
     return this.#transport.serverStream(rpc.commitView, request, options);
+  }
+
+  /** Makes an image of each step of a build; the last message has the last image. */
+  commitStep(
+    request: MessageInitShape<typeof CommitStepRequestSchema>,
+    options?: CallOptions,
+  ): AsyncGenerator<CommitStepResponse, void, undefined> {
+    return this.#transport.serverStream(rpc.commitStep, request, options);
   }
 
   /** Writes an OCI runtime bundle for a mounted view. */

@@ -9,6 +9,7 @@ import { ImageStore } from "../images/image-store.js";
 import { type Database, openDatabase } from "../metadata/database.js";
 import { EventLog } from "../metadata/event-log.js";
 import { Registries } from "../registry/registries.js";
+import { sweepRuns } from "../services/builds/run-in-view.js";
 import type { Core, Machine } from "../services/core.js";
 import { RpcServer, varveApi } from "../services/server.js";
 import { LayerTasks } from "../snapshots/layer-tasks.js";
@@ -104,6 +105,7 @@ async function start(
   onCleanup(() => server.close());
   const { containerd, kubelet } = await listenForEngines(config, core, onCleanup);
   process.umask(0);
+  await sweepRuns(config.state);
   await core.views.open({ restore: config.restoreViews });
   startCollecting(config, core, onCleanup);
   await containerd?.snapshots.open();

@@ -67,6 +67,8 @@ export type CommittedImageFiles = {
   readonly diffIds: readonly Digest[];
   /** Absent for an image without layers. */
   readonly chainId?: Digest;
+  /** What had to be assumed, one sentence each. */
+  readonly warnings: readonly string[];
 };
 
 /** What docker wrote about the container that a base came from; and history, which is made anew. */
@@ -144,7 +146,15 @@ export function buildCommit(options: CommitOptions): CommittedImageFiles {
     ...(layer === undefined ? {} : { layerDescriptor: layers.at(-1)! }),
     diffIds,
     ...(chainId === undefined ? {} : { chainId }),
+    warnings: assumptions(base),
   };
+}
+
+/** Configs made by hand may lack these; readers then assume their own, and so does a commit. */
+function assumptions({ config, id }: ResolvedImage): string[] {
+  return (["architecture", "os"] as const)
+    .filter((field) => !config.json[field])
+    .map((field) => `image ${id} names no ${field}; assuming ${config[field]}`);
 }
 
 /** The base's settings for an image whose one layer holds everything. */

@@ -4,7 +4,7 @@ import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Digest } from "../content/digest.js";
 import { ioError } from "../content/io-error.js";
-import { TRANSIENT_LABEL } from "../metadata/lease-table.js";
+import { TRANSIENT_LABEL } from "../metadata/labels.js";
 import { CorruptDataError, InvalidArgumentError, UnsupportedError } from "../system/errors.js";
 import { takeInArchive } from "./archive-intake.js";
 import { readFileChunks } from "./archive-stream.js";

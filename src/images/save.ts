@@ -15,7 +15,7 @@ import { type Digest, hexOf } from "../content/digest.js";
 import { ioError } from "../content/io-error.js";
 import { TAR_BLOCK } from "../layers/tar-entry.js";
 import { END_OF_ARCHIVE, encodeEntryHeader, padding } from "../layers/tar-writer.js";
-import { TRANSIENT_LABEL } from "../metadata/lease-table.js";
+import { TRANSIENT_LABEL } from "../metadata/labels.js";
 import { toBytes } from "../system/bytes.js";
 import {
   CancelledError,

@@ -17,6 +17,9 @@ export const GC_ROOT_LABEL = "containerd.io/gc.root";
  */
 export const GC_SHALLOW_LABEL = "varve.gc.shallow";
 
+/** Marks leases and views of one process's running work; after a restart that work is dead. */
+export const TRANSIENT_LABEL = "varve.transient";
+
 /** Encodes labels for a table, keys sorted so that equal maps are equal text. */
 export function encodeLabels(labels: Labels | undefined, owner: string): string {
   if (labels === undefined) return "{}";

@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto";
 import type BetterSqlite3 from "better-sqlite3";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
 import { nowNs } from "./clock.js";
-import { decodeLabels, encodeLabels, type Labels } from "./labels.js";
+import { decodeLabels, encodeLabels, type Labels, TRANSIENT_LABEL } from "./labels.js";
 
 /** What a lease can keep: a blob, a snapshot with its parents, an image by reference name. */
 export type LeaseResourceType = "content" | "snapshot" | "image";
@@ -24,9 +24,6 @@ export type LeaseRow = {
 };
 
 type Columns = { id: string; created_ns: bigint; expires_ns: bigint | null; labels: string };
-
-/** Marks the leases of one process's running work; after a restart that work is dead. */
-export const TRANSIENT_LABEL = "varve.transient";
 
 /** Leases and their resources. Methods take part in an open transaction. */
 export class LeaseTable {

@@ -84,7 +84,7 @@ async function receive(download: Download, ingest: Ingest): Promise<void> {
         download,
         ingest,
         connection,
-        `/${repository.name.path}/blobs/${descriptor.digest}`,
+        `/${connection.host.path}/blobs/${descriptor.digest}`,
         what,
       ),
     );
@@ -110,7 +110,7 @@ async function receiveFrom(
 ): Promise<void> {
   const { repository, descriptor, signal } = download;
   const { retry } = repository;
-  const source = { connection, path, what, retry, scopes: repository.scopes("pull") };
+  const source = { connection, path, what, retry, scopes: connection.scopes("pull") };
   await withRetries(retry, signal, async (progressed) => {
     const start = ingest.offset;
     try {

@@ -3,7 +3,7 @@
 import type { Readable } from "node:stream";
 import { request as send } from "undici";
 import { UnavailableError } from "../system/errors.js";
-import type { RegistryAccess, RepositoryName } from "./access.js";
+import type { RegistryAccess } from "./access.js";
 import { Authorizer, type PlainRequest } from "./authorizer.js";
 import { findCredentials } from "./credentials.js";
 import { answerFailure, isNoTls, requestFailure, TransientError } from "./failures.js";
@@ -53,25 +53,29 @@ export class Connection {
     host: RegistryHost;
     transport: Transport;
     access: RegistryAccess;
-    repository: RepositoryName;
     wantsIdentity?: boolean;
   }) {
     this.host = o.host;
     this.#transport = o.transport;
     this.#access = o.access;
     this.#foundApi = o.host.api;
-    const { path } = o.repository;
+    const { domain, path, isMirror } = o.host;
     this.#authorizer = new Authorizer({
       send: this.#plain,
       // A mirror has its own; the caller's are for the registry that was named.
       credentials: () =>
         findCredentials(
-          { domain: o.host.domain, path },
-          o.host.namespace === undefined ? o.access : { ...o.access, credentials: undefined },
+          { domain, path },
+          isMirror ? { ...o.access, credentials: undefined } : o.access,
         ),
       origin: () => new URL(this.#foundApi).origin,
       ...(o.wantsIdentity === undefined ? {} : { wantsIdentity: o.wantsIdentity }),
     });
+  }
+
+  /** "repository:library/busybox:pull", as the repository is called here. */
+  scopes(actions: "pull" | "pull,push"): readonly string[] {
+    return [`repository:${this.host.path}:${actions}`];
   }
 
   /** Sends a request and answers challenges; see `HostRequest.accept`. */
@@ -157,7 +161,7 @@ export class Connection {
     const answer = await send(url, {
       method: o.method,
       headers: o.headers,
-      dispatcher: this.#transport.dispatcher(this.host.tls, this.#access.environment, scheme),
+      dispatcher: this.#transport.dispatcher(this.host, this.#access.environment, scheme),
       ...(o.body === undefined ? {} : { body: o.body }),
       ...(o.signal === undefined ? {} : { signal: o.signal }),
     });

@@ -6,7 +6,7 @@ import type { ContentStore } from "../content/content-store.js";
 import type { Descriptor } from "../content/descriptor.js";
 import type { Digest } from "../content/digest.js";
 import type { Database } from "../metadata/database.js";
-import { TRANSIENT_LABEL } from "../metadata/lease-table.js";
+import { TRANSIENT_LABEL } from "../metadata/labels.js";
 import { type FlightCrew, Flights, type Passage } from "../snapshots/flights.js";
 import { CancelledError } from "../system/errors.js";
 import type { RegistryAccess, RepositoryName } from "./access.js";
@@ -61,11 +61,11 @@ export class Registries {
     this.#retry = { ...DEFAULT_RETRY, ...o.retry };
   }
 
-  /** @throws InvalidArgumentError the registry's configuration is malformed */
+  /** @throws InvalidArgumentError, FailedPreconditionError as `hostsOf` */
   repository(
     name: RepositoryName,
     access: RegistryAccess,
-    options: { wantsIdentity?: boolean } = {},
+    options: { wantsIdentity?: boolean; isByDigest?: boolean } = {},
   ): Repository {
     return new Repository(name, access, {
       transport: this.#transport,

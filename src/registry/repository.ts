@@ -47,12 +47,18 @@ export class Repository {
   constructor(
     name: RepositoryName,
     access: RegistryAccess,
-    o: { transport: Transport; retry: RetryPolicy; wantsIdentity?: boolean },
+    o: {
+      transport: Transport;
+      retry: RetryPolicy;
+      wantsIdentity?: boolean;
+      /** What is wanted of it is named by a digest; some mirrors are only for those, or for tags. */
+      isByDigest?: boolean;
+    },
   ) {
     this.name = name;
     this.retry = o.retry;
-    this.#connections = hostsOf(name.domain, access).map(
-      (host) => new Connection({ ...o, host, access, repository: name }),
+    this.#connections = hostsOf(name, access, o.isByDigest).map(
+      (host) => new Connection({ ...o, host, access }),
     );
   }
 
@@ -63,11 +69,6 @@ export class Repository {
     throw new FailedPreconditionError(
       `registry ${this.name.domain}: its hosts.toml names no host that can ${capability}`,
     );
-  }
-
-  /** "repository:library/busybox:pull" */
-  scopes(actions: "pull" | "pull,push"): readonly string[] {
-    return [`repository:${this.name.path}:${actions}`];
   }
 
   /**
@@ -98,10 +99,12 @@ export class Repository {
    */
   async resolve(reference: string, signal?: AbortSignal): Promise<Resolved> {
     const what = `resolve ${this.#spell(reference)}`;
-    return await this.firstOf("resolve", (connection) =>
+    // What a digest means is for nobody to say: who has it may be asked.
+    const capability = isDigest(reference) ? "pull" : "resolve";
+    return await this.firstOf(capability, (connection) =>
       withRetries(this.retry, signal, async () => {
         const answer = await connection.send({
-          ...this.#manifestRequest("HEAD", reference, what, signal),
+          ...manifestRequest(connection, "HEAD", reference, what, signal),
           // What these say is said better, and with a body, to a GET.
           accept: [200, 400, 404, 405, 406, 415, 500, 501],
         });
@@ -137,7 +140,7 @@ export class Repository {
     signal: AbortSignal | undefined,
   ): Promise<{ descriptor: Descriptor; bytes: Buffer }> {
     const answer = await connection.send({
-      ...this.#manifestRequest("GET", reference, what, signal),
+      ...manifestRequest(connection, "GET", reference, what, signal),
       accept: [200],
     });
     const bytes = await readBounded(answer.body, MAX_MANIFEST_BYTES + 1).catch((error: unknown) => {
@@ -159,21 +162,22 @@ export class Repository {
     return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
   }
 
-  #manifestRequest(
-    method: "GET" | "HEAD",
-    reference: string,
-    what: string,
-    signal: AbortSignal | undefined,
-  ) {
-    const path = `/${this.name.path}/manifests/${reference}`;
-    const scopes = this.scopes("pull");
-    return { method, path, headers: { accept: ACCEPT }, scopes, signal, what };
-  }
-
   #spell(reference: string): string {
     const { domain, path } = this.name;
     return `${domain}/${path}${isDigest(reference) ? "@" : ":"}${reference}`;
   }
+}
+
+function manifestRequest(
+  connection: Connection,
+  method: "GET" | "HEAD",
+  reference: string,
+  what: string,
+  signal: AbortSignal | undefined,
+) {
+  const path = `/${connection.host.path}/manifests/${reference}`;
+  const scopes = connection.scopes("pull");
+  return { method, path, headers: { accept: ACCEPT }, scopes, signal, what };
 }
 
 /** The descriptor that a HEAD's headers make; undefined when they do not say everything. */

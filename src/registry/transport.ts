@@ -6,7 +6,7 @@ import { rootCertificates } from "node:tls";
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from "undici";
 import { InvalidArgumentError } from "../system/errors.js";
 import type { Environment } from "./access.js";
-import type { TlsSettings } from "./hosts.js";
+import type { RegistryHost, TlsSettings } from "./hosts.js";
 
 const CONNECT_TIMEOUT_MS = 15_000;
 const HEADERS_TIMEOUT_MS = 30_000;
@@ -22,10 +22,14 @@ export class Transport {
   readonly #pools = new Map<string, Dispatcher>();
 
   /** The pool for these certificates and the proxy that this environment has for `scheme`. */
-  dispatcher(tls: TlsSettings, environment: Environment, scheme: "http" | "https"): Dispatcher {
+  dispatcher(
+    { tls, dialTimeoutMs = CONNECT_TIMEOUT_MS }: Pick<RegistryHost, "tls" | "dialTimeoutMs">,
+    environment: Environment,
+    scheme: "http" | "https",
+  ): Dispatcher {
     const ca = [...tls.ca, ...systemAuthorities(environment)];
     const proxy = proxyOf(environment, scheme);
-    const text = JSON.stringify([ca, tls.clients, tls.skipVerify, proxy, scheme]);
+    const text = JSON.stringify([ca, tls.clients, tls.skipVerify, proxy, scheme, dialTimeoutMs]);
     const key = createHash("sha256").update(text).digest("hex");
     const known = this.#pools.get(key);
     if (known !== undefined) {
@@ -34,7 +38,7 @@ export class Transport {
       this.#pools.set(key, known);
       return known;
     }
-    const pool = makePool(tls, ca, proxy);
+    const pool = makePool(tls, ca, proxy, dialTimeoutMs);
     this.#pools.set(key, pool);
     this.#forgetOldest();
     return pool;
@@ -77,11 +81,16 @@ function proxyOf(environment: Environment, scheme: "http" | "https"): Proxy | un
   return { address, except, isTunnel: scheme === "https" };
 }
 
-function makePool(tls: TlsSettings, ca: readonly string[], proxy: Proxy | undefined): Dispatcher {
+function makePool(
+  tls: TlsSettings,
+  ca: readonly string[],
+  proxy: Proxy | undefined,
+  dialTimeoutMs: number,
+): Dispatcher {
   const client = tls.clients[0];
   const security = {
     rejectUnauthorized: !tls.skipVerify,
-    timeout: CONNECT_TIMEOUT_MS,
+    timeout: dialTimeoutMs,
     // Naming any CA makes Node forget its own list.
     ...(ca.length === 0 ? {} : { ca: [...rootCertificates, ...ca] }),
     ...(client === undefined ? {} : { cert: client.cert, key: client.key }),

@@ -57,7 +57,7 @@ async function hasBlob(upload: Upload, connection: Connection, what: string): Pr
     const answer = await connection.send({
       method: "HEAD",
       path: `/${repository.name.path}/blobs/${descriptor.digest}`,
-      scopes: repository.scopes("pull,push"),
+      scopes: connection.scopes("pull,push"),
       signal,
       what,
       accept: [200, 404],
@@ -75,7 +75,7 @@ async function startUpload(
 ): Promise<HostAnswer> {
   const { repository, descriptor, sources, signal } = upload;
   const path = `/${repository.name.path}/blobs/uploads/`;
-  const scopes = repository.scopes("pull,push");
+  const scopes = connection.scopes("pull,push");
   const request = { method: "POST", signal, what, accept: [201, 202] } as const;
   for (const source of sources) {
     const query = new URLSearchParams({ mount: descriptor.digest, from: source });
@@ -126,7 +126,7 @@ async function sendBlob(
         "content-range": `${state.offset}-${size - 1}`,
       },
       body: readFrom(upload, state.offset),
-      scopes: upload.repository.scopes("pull,push"),
+      scopes: connection.scopes("pull,push"),
       signal: upload.signal,
       what,
       accept: [201, 202, 204],
@@ -146,7 +146,7 @@ async function finish(
   offset: number,
   what: string,
 ): Promise<void> {
-  const { descriptor, repository, signal } = upload;
+  const { descriptor, signal } = upload;
   const target = new URL(location);
   target.searchParams.set("digest", descriptor.digest);
   const rest = descriptor.size - offset;
@@ -155,7 +155,7 @@ async function finish(
     path: target.href,
     headers: { "content-type": "application/octet-stream", "content-length": String(rest) },
     ...(rest === 0 ? {} : { body: readFrom(upload, offset) }),
-    scopes: repository.scopes("pull,push"),
+    scopes: connection.scopes("pull,push"),
     signal,
     what,
     accept: [201, 204],
@@ -174,7 +174,7 @@ async function uploadState(
   const answer = await connection.send({
     method: "GET",
     path: target.href,
-    scopes: upload.repository.scopes("pull,push"),
+    scopes: connection.scopes("pull,push"),
     signal: upload.signal,
     what,
     accept: [204],
@@ -226,7 +226,7 @@ export async function uploadManifest(
       path: `/${path}/manifests/${reference}`,
       headers: { "content-type": manifest.mediaType },
       body: manifest.bytes,
-      scopes: repository.scopes("pull,push"),
+      scopes: connection.scopes("pull,push"),
       signal,
       what,
       accept: [200, 201, 202],
@@ -248,7 +248,7 @@ export async function hasManifest(
       method: "HEAD",
       path: `/${path}/manifests/${descriptor.digest}`,
       headers: { accept: descriptor.mediaType },
-      scopes: repository.scopes("pull,push"),
+      scopes: connection.scopes("pull,push"),
       signal,
       what: `look for manifest ${descriptor.digest} in ${domain}/${path}`,
       accept: [200, 404],

@@ -7,6 +7,7 @@ import type { ImageRecord } from "../images/image-store.js";
 import { isDanglingName } from "../images/reference.js";
 import type { ViewRow } from "../metadata/view-table.js";
 import type {
+  CommittedImageSchema,
   DescriptorSchema,
   ImageSchema,
   LeaseSchema,
@@ -14,6 +15,7 @@ import type {
   ViewSchema,
 } from "./gen/varve/v1/varve_pb.js";
 import type { ProgressEvent } from "./progress-stream.js";
+import type { CommitResult } from "./use-cases/commit-view.js";
 import type { HeldLease } from "./use-cases/leases.js";
 
 type TimestampInit = Pick<Timestamp, "seconds" | "nanos"> & {
@@ -91,6 +93,20 @@ export function toLease(held: HeldLease): MessageInitShape<typeof LeaseSchema> {
     labels: { ...labels },
     resources: held.resources.map((resource) => ({ ...resource })),
     transient: held.isTransient,
+  };
+}
+
+/** A committed image, of a view or of a build's step. */
+export function toCommitted(
+  made: Omit<CommitResult, "descriptor"> & { readonly reference: string },
+): MessageInitShape<typeof CommittedImageSchema> {
+  const { id, digest, reference, layer, diffId, chainId, warnings } = made;
+  return {
+    ...{ id, digest, reference },
+    diffId: diffId ?? "",
+    chainId: chainId ?? "",
+    warnings: [...warnings],
+    ...(layer === undefined ? {} : { layer: toDescriptor(layer) }),
   };
 }
 

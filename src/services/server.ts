@@ -15,6 +15,7 @@ import type { Log } from "../snapshots/log.js";
 import { AlreadyExistsError, InvalidArgumentError } from "../system/errors.js";
 import type { ProxySnapshots } from "../views/proxy-snapshots.js";
 import { withPlainAuthority } from "./authority-filter.js";
+import { buildHandlers } from "./build-service.js";
 import { type DifferParts, diffHandlers } from "./containerd/diff-service.js";
 import { snapshotHandlers } from "./containerd/snapshot-service.js";
 import type { Core } from "./core.js";
@@ -60,6 +61,7 @@ export function varveApi(core: Core): ServedApi {
     services: [Varve.typeName],
     addTo: (server, options) => {
       const handlers = {
+        ...buildHandlers(core),
         ...daemonHandlers(core),
         ...imageHandlers(core),
         ...registryHandlers(core),

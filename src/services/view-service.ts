@@ -16,7 +16,7 @@ import {
   type Varve,
 } from "./gen/varve/v1/varve_pb.js";
 import type { CallContext, Handlers } from "./grpc-adapter.js";
-import { toDescriptor, toProgress, toView } from "./messages.js";
+import { toCommitted, toProgress, toView } from "./messages.js";
 import { withProgress } from "./progress-stream.js";
 import { toAccess } from "./registry-service.js";
 import { commitView } from "./use-cases/commit-view.js";
@@ -98,16 +98,7 @@ async function* commit(
       yield { progress: toProgress(item.progress) };
       continue;
     }
-    const { id, digest, layer, diffId, chainId } = item.result;
-    const image = { id, digest, reference: item.result.reference, diffId: diffId ?? "" };
-    yield {
-      image: {
-        ...image,
-        chainId: chainId ?? "",
-        warnings: [...item.result.warnings],
-        ...(layer === undefined ? {} : { layer: toDescriptor(layer) }),
-      },
-    };
+    yield { image: toCommitted(item.result) };
   }
 }
 

@@ -11,6 +11,7 @@ import { Mutex } from "async-mutex";
 import type { Digest } from "../content/digest.js";
 import type { Database } from "../metadata/database.js";
 import type { EventLog } from "../metadata/event-log.js";
+import { TRANSIENT_LABEL } from "../metadata/labels.js";
 import type { ViewRow } from "../metadata/view-table.js";
 import type { DiskUsage } from "../snapshots/disk-usage.js";
 import type { Change, LayerTasks, UpperTask } from "../snapshots/layer-tasks.js";
@@ -34,6 +35,8 @@ export interface NewView {
   /** Absent for an image without layers. */
   readonly chainId: Digest | undefined;
   readonly readOnly: boolean;
+  /** Belongs to work that is under way: not listed, and removed when it outlives the daemon. */
+  readonly isTransient?: boolean;
 }
 
 /** The views of one root directory. */
@@ -88,16 +91,21 @@ export class Views {
    * Call once, before use.
    */
   async open(o: { restore: boolean }): Promise<void> {
+    const rows = this.#database.views.list();
+    await this.#mounts.detachDead(rows);
+    for (const view of rows.filter(isTransient)) {
+      this.#database.views.delete(view.id);
+      await this.#mounts.removeDefaultTarget(view.id);
+    }
     await this.#directories.open(this.list().map((view) => view.id));
-    await this.#mounts.detachDead(this.list());
     const wanted = this.list().filter((row) => row.mounted);
     if (o.restore) await Promise.all(wanted.map((view) => this.#restore(view)));
     else for (const view of wanted) this.#markUnmounted(view.id);
   }
 
-  /** Every view, oldest first. */
+  /** Every view but those of work that is under way, oldest first. */
   list(): ViewRow[] {
-    return this.#database.views.list();
+    return this.#database.views.list().filter((view) => !isTransient(view));
   }
 
   /**
@@ -107,7 +115,7 @@ export class Views {
    * @throws InvalidArgumentError an ambiguous prefix
    */
   get(selector: string): ViewRow {
-    return selectView(this.list(), selector);
+    return selectView(this.#database.views.list(), selector);
   }
 
   /** True when the view is mounted and served. */
@@ -161,6 +169,7 @@ export class Views {
         readOnly,
         target: "",
         mounted: false,
+        ...(o.isTransient === true ? { labels: { [TRANSIENT_LABEL]: "true" } } : {}),
       });
       this.#tell("create", view);
       return view;
@@ -263,7 +272,7 @@ export class Views {
    */
   async close(o: { keepMounts: boolean }): Promise<void> {
     if (!o.keepMounts) {
-      const mounted = this.list().filter((row) => this.isMounted(row));
+      const mounted = this.#database.views.list().filter((row) => this.isMounted(row));
       await Promise.all(
         mounted.map((view) => this.#exclusive(view.id, () => this.#unmountAtEnd(view))),
       );
@@ -341,6 +350,7 @@ export class Views {
   }
 
   #tell(action: string, view: ViewRow): void {
+    if (isTransient(view)) return;
     const { name, image, imageId, target } = view;
     this.#events?.publish("view", action, view.id, { name, image, imageId, target });
   }
@@ -356,4 +366,8 @@ export class Views {
       return work(view);
     });
   }
+}
+
+function isTransient(view: ViewRow): boolean {
+  return view.labels[TRANSIENT_LABEL] !== undefined;
 }

@@ -16,6 +16,7 @@ const env = {
   XDG_RUNTIME_DIR: sandbox.makeDirectory("runtime"),
   DOCKER_CONFIG: config,
   VARVE_HOSTS_DIR: hosts,
+  CONTAINERS_REGISTRIES_CONF: "/dev/null",
 };
 let plain: RegistryProcess;
 let secure: RegistryProcess;
@@ -174,5 +175,49 @@ describe("a registry with a certificate and a password", () => {
     expect(asked.some((one) => one.includes("/v2/team/box/manifests/1?ns=registry.invalid"))).toBe(
       true,
     );
+  });
+});
+
+describe("podman's registries.conf", () => {
+  const file = join(hosts, "registries.conf");
+  const withConf = { ...env, CONTAINERS_REGISTRIES_CONF: file };
+  const conf = (text: string) => writeFileSync(file, text);
+  const tryWith = (...args: string[]) =>
+    attempt(join(PROJECT, "bin/varve"), args, { env: withConf });
+  const varveWith = (...args: string[]) =>
+    run(join(PROJECT, "bin/varve"), args, { env: withConf }).trimEnd();
+
+  it("sends pulls to where a registry really is, and keeps the name", () => {
+    conf(`[[registry]]\nprefix = "elsewhere.invalid/our"\nlocation = "${plain.domain}/team"`);
+    const pulled = varveWith("pull", "elsewhere.invalid/our/box:1").split("\n");
+    expect(pulled.at(-1)).toBe("elsewhere.invalid/our/box:1");
+    varveWith("rmi", "elsewhere.invalid/our/box:1");
+  });
+
+  it("says what a short name means, for pulls and for mounts", () => {
+    conf(`unqualified-search-registries = ["${plain.domain}"]`);
+    expect(varveWith("pull", "team/box:1").split("\n").at(-1)).toBe(`${plain.domain}/team/box:1`);
+    const before = plain.requests().length;
+    varveWith("mount", "team/box:1", "--name", "short");
+    expect(plain.requests().length).toBe(before);
+    varveWith("rm", "-f", "short");
+    conf(`[aliases]\nbox = "${plain.domain}/team/box"`);
+    expect(varveWith("pull", "-q", "box:1")).toMatch(/^sha256:/);
+  });
+
+  it("lets several registries be searched only when guessing is allowed", () => {
+    const search = `unqualified-search-registries = ["${plain.domain}/nothing", "${plain.domain}"]`;
+    conf(search);
+    const refused = tryWith("pull", "team/box:1");
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toMatch(/name one of them/);
+    conf(`${search}\nshort-name-mode = "permissive"`);
+    expect(varveWith("pull", "team/box:1").split("\n").at(-1)).toBe(`${plain.domain}/team/box:1`);
+    expect(tryWith("pull", "team/absent:1").stderr).toMatch(/nothing\/team\/absent.*; .*404/);
+  });
+
+  it("blocks what it is told to", () => {
+    conf(`[[registry]]\nlocation = "${plain.domain}"\nblocked = true`);
+    expect(tryWith("pull", `${plain.domain}/team/box:1`).stderr).toMatch(/registries\.conf blocks/);
   });
 });

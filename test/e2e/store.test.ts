@@ -1,6 +1,6 @@
-/** The store's commands as a person uses them: pin, df, prune, lease, events. */
+/** The store's commands as a person uses them: build-step, pin, df, prune, lease, events. */
 
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeLayout } from "../integration/daemon/small-image.js";
@@ -20,6 +20,43 @@ function derive(name: string): void {
   sandbox.varve("commit", "-q", "maker", name);
   sandbox.varve("rm", "-f", "maker");
 }
+
+describe("build-step", () => {
+  it("runs steps in the order of the command line, and prints the last image's ID", () => {
+    writeFileSync(sandbox.path("greeting"), "hello\n");
+    const steps = ["--copy", `${sandbox.path("greeting")}:/data/`, "--env", "WHO=you and me"];
+    const flags = ["--run", "/bin/sh", "-c", 'read g < /data/greeting; echo "$g $WHO" > /data/out'];
+    const first = sandbox.try("build-step", "small", ...steps, ...flags, "--commit", "said:1");
+    expect(first).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/^sha256:[0-9a-f]{64}\n$/),
+    });
+    expect(first.stderr).toContain("STEP 1/3: COPY greeting /data/\n");
+    expect(first.stderr).toContain('STEP 2/3: ENV WHO="you and me"\n');
+    const target = sandbox.mount("said:1", "said");
+    expect(readFileSync(join(target, "data/out"), "utf8")).toBe("hello you and me\n");
+    sandbox.varve("rm", "-f", "said");
+    const again = sandbox.try("build-step", "small", ...steps, ...flags, "--commit", "said:1");
+    expect(again.stdout).toBe(first.stdout);
+    expect(again.stderr.match(/using cache/g)).toHaveLength(3);
+    expect(
+      sandbox.varve("history", "said:1", "--no-trunc", "--format", "{{.CreatedBy}}"),
+    ).toContain('RUN ["/bin/sh","-c",');
+  });
+
+  it("runs a command behind -- without a shell, prints what it prints, and fails as it does", () => {
+    const { status, stderr } = sandbox.try("build-step", "small", "--", "/bin/cat", "/no such");
+    expect(status).toBe(1);
+    expect(stderr).toContain("can't open '/no such'");
+    expect(stderr).toContain('RUN ["/bin/cat","/no such"]: the command ended with 1');
+    expect(sandbox.try("build-step", "small", "-q", "--run", "echo loud; exit 4").stderr).toBe(
+      "varve: build step: RUN /bin/sh -c echo loud; exit 4: the command ended with 4\n",
+    );
+    expect(sandbox.try("build-step", "small").status).toBe(2);
+    expect(sandbox.try("build-step", "small", "--copy", "x").status).toBe(2);
+    sandbox.varve("rmi", "said:1");
+  });
+});
 
 describe("pin", () => {
   it("is shown in the list, asked about by rmi, and taken away again", () => {

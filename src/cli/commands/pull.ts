@@ -42,7 +42,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
       "An interrupted pull keeps what it has and goes on from there the next time. Mirrors and " +
         "certificates are configured as for containerd, in /etc/containerd/certs.d/HOST/hosts.toml " +
         "(VARVE_HOSTS_DIR names another directory); the certificate directories of docker and " +
-        "podman are read, too.",
+        "podman are read, too, and podman's registries.conf.",
     )
     .action((reference: string, flags: PullFlags) => pull(cli, reference, flags));
 }

@@ -23,7 +23,6 @@ import { UNCOMPRESSED_LABEL } from "./unpack-image.js";
 /** What to make of a view; empty strings mean "not given". */
 export interface CommitRequest {
   readonly name: string;
-  readonly reference: string;
   readonly author: string;
   readonly message: string;
   /** Docker's change instructions. */
@@ -40,6 +39,8 @@ export interface CommitRequest {
   readonly format: string;
   /** KEY=VALUE. */
   readonly annotations: readonly string[];
+  /** For the history, in place of the commit's own words. */
+  readonly createdBy?: string;
   readonly onProgress: (event: ProgressEvent) => void;
   readonly signal: AbortSignal;
 }
@@ -48,13 +49,13 @@ export interface CommitRequest {
 export interface CommitResult {
   readonly id: Digest;
   readonly digest: Digest;
-  /** Normalised; empty for an image without a name. */
-  readonly reference: string;
+  /** Of the manifest. */
+  readonly descriptor: Descriptor;
   /** Absent when nothing had changed. */
   readonly layer: Descriptor | undefined;
   readonly diffId: Digest | undefined;
   readonly chainId: Digest | undefined;
-  /** What was left out or changed while it was packed. */
+  /** What was left out, changed while it was packed, or had to be assumed. */
   readonly warnings: readonly string[];
 }
 
@@ -70,9 +71,30 @@ type Compression = "gzip" | "zstd" | "none";
  * @throws FailedPreconditionError `squashAll` of a read-only view
  * @throws CancelledError
  */
-export async function commitView(core: Core, request: CommitRequest): Promise<CommitResult> {
-  const compression = checkCompression(request.compression);
+export async function commitView(
+  core: Core,
+  request: CommitRequest & { readonly reference: string },
+): Promise<CommitResult & { readonly reference: string }> {
   const reference = request.reference === "" ? "" : normalizeReference(request.reference);
+  return commitUnnamed(core, request, async (made, view) => {
+    await core.images.create(reference === "" ? undefined : reference, made.descriptor);
+    const { name, image } = view;
+    core.events.publish("view", "commit", view.id, { name, image, imageId: made.id, reference });
+    return { ...made, reference };
+  });
+}
+
+/**
+ * The same without a name: `keep` takes the image over, before anybody can collect it.
+ *
+ * @throws as `commitView`
+ */
+export async function commitUnnamed<R>(
+  core: Core,
+  request: CommitRequest,
+  keep: (made: CommitResult, view: ViewRow) => Promise<R>,
+): Promise<R> {
+  const compression = checkCompression(request.compression);
   return core.views.withUpper(request.name, async (view, upper) => {
     const base = await core.images.resolveManifest(view.manifestDigest);
     // Bad instructions and times are found before minutes of packing.
@@ -88,10 +110,8 @@ export async function commitView(core: Core, request: CommitRequest): Promise<Co
     return withLease(core.database, resources, async (lease) => {
       core.images.touch(view.imageId);
       const layer = await commitLayer(core, { ...request, compression, view, upper, lease });
-      const made = await commitImage(core, { reference, document, sourceDateEpoch, layer, lease });
-      const { name, image } = view;
-      core.events.publish("view", "commit", view.id, { name, image, imageId: made.id, reference });
-      return made;
+      const made = await writeImage(core, { document, sourceDateEpoch, layer, lease });
+      return keep(made, view);
     });
   });
 }
@@ -114,6 +134,7 @@ function documentOptions(
     annotations: parseAnnotations(request.annotations),
     ...(author === "" ? {} : { author }),
     ...(message === "" ? {} : { message }),
+    ...(request.createdBy === undefined ? {} : { createdBy: request.createdBy }),
   };
 }
 
@@ -134,7 +155,8 @@ function parseAnnotations(items: readonly string[]): Record<string, string> {
   return Object.fromEntries(pairs);
 }
 
-function checkCompression(text: string): Compression {
+/** The compression that a request names. @throws InvalidArgumentError */
+export function checkCompression(text: string): Compression {
   if (text === "") return "gzip";
   if (text === "gzip" || text === "zstd" || text === "none") return text;
   throw new InvalidArgumentError(
@@ -215,16 +237,17 @@ function chainIdOnto(parent: Digest | undefined, diffId: Digest): Digest {
   return chainIdOf(parent === undefined ? [diffId] : [parent, diffId])!;
 }
 
-interface ImageRequest {
+/** What config and manifest are made of. */
+export interface ImageRequest {
   readonly document: Omit<CommitOptions, "layer">;
   readonly layer: FullLayer | undefined;
+  /** Keeps them until somebody else does. */
   readonly lease: string;
-  readonly reference: string;
   readonly sourceDateEpoch: number | undefined;
 }
 
-/** Writes config and manifest, and names the image. */
-async function commitImage(core: Core, o: ImageRequest): Promise<CommitResult> {
+/** Writes config and manifest. */
+export async function writeImage(core: Core, o: ImageRequest): Promise<CommitResult> {
   const { layer, lease } = o;
   const layerDescriptor = layer && {
     digest: layer.digest,
@@ -252,15 +275,14 @@ async function commitImage(core: Core, o: ImageRequest): Promise<CommitResult> {
     mediaType: manifestDescriptor.mediaType,
     lease,
   });
-  await core.images.create(o.reference === "" ? undefined : o.reference, manifestDescriptor);
   return {
     id: files.id,
     digest: manifestDescriptor.digest,
-    reference: o.reference,
+    descriptor: manifestDescriptor,
     layer: layerDescriptor,
     diffId: layer?.diffId,
     chainId: files.chainId,
-    warnings: layer?.warnings ?? [],
+    warnings: [...(layer?.warnings ?? []), ...files.warnings],
   };
 }
 

@@ -2,7 +2,8 @@
 
 import { isDigest } from "../../content/digest.js";
 import type { Labels } from "../../metadata/labels.js";
-import { type LeaseResource, type LeaseRow, TRANSIENT_LABEL } from "../../metadata/lease-table.js";
+import { TRANSIENT_LABEL } from "../../metadata/labels.js";
+import type { LeaseResource, LeaseRow } from "../../metadata/lease-table.js";
 import { InvalidArgumentError, NotFoundError } from "../../system/errors.js";
 import type { Core } from "../core.js";
 

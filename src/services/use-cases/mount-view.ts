@@ -34,8 +34,8 @@ export async function mountView(core: Core, request: MountRequest): Promise<View
   const name = request.name === "" ? undefined : request.name;
   // Before minutes of unpacking, not after.
   if (name !== undefined) core.views.checkNewName(name);
-  await pullForUse(core, { ...request, reference: request.image });
-  return unpackImage(core, { ...request, reference: request.image }, async (unpacked) => {
+  const reference = await pullForUse(core, { ...request, reference: request.image });
+  return unpackImage(core, { ...request, reference }, async (unpacked) => {
     const { image, chainId } = unpacked;
     const view = await core.views.prepare({
       name,

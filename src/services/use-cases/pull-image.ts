@@ -10,6 +10,7 @@ import {
 import type { Core } from "../core.js";
 import { forgetKept } from "./kept-layers.js";
 import { Pull, type PulledImage, type PullRequest } from "./pull-run.js";
+import { fullNames } from "./short-names.js";
 import { withLease } from "./transient-lease.js";
 import { unpackImage } from "./unpack-image.js";
 
@@ -29,7 +30,8 @@ export function parsePolicy(text: string, otherwise: PullPolicy): PullPolicy {
 
 /**
  * Pulls. The name appears only when everything is here; after a failure or an interruption, what
- * was fetched is kept for a day and not fetched again.
+ * was fetched is kept for a day and not fetched again. Of several names that a short one may mean,
+ * the first that can be had is pulled.
  *
  * @throws NotFoundError, PermissionDeniedError, UnavailableError as the registry answers
  * @throws CorruptDataError, UnsupportedError the image is damaged, or none
@@ -39,54 +41,70 @@ export async function pullImage(
   core: Core,
   request: PullRequest & { readonly policy: PullPolicy },
 ): Promise<PulledImage> {
-  const reference = normalizeReference(request.reference);
-  const local = await findLocal(core, reference, request);
+  const names = fullNames(request.reference, request.access).map(normalizeReference);
+  const local = await findLocal(core, names, request);
   if (local !== undefined) {
     core.images.touch(local.id);
     return local;
   }
-  const pull = new Pull(core, request, reference);
+  const failures: BaseError[] = [];
+  for (const name of names) {
+    try {
+      return await pullNamed(core, request, name);
+    } catch (error) {
+      if (!(error instanceof BaseError) || error instanceof CancelledError) throw error;
+      failures.push(error);
+    }
+  }
+  if (failures.length === 1) throw failures[0];
+  const reasons = failures.map((failure) => failure.message).join("; ");
+  throw new BaseError(failures[0]!.code, `pull ${request.reference}: ${reasons}`);
+}
+
+async function pullNamed(core: Core, request: PullRequest, name: string): Promise<PulledImage> {
+  const pull = new Pull(core, request, name);
   return await withLease(core.database, [], async (lease) => {
     try {
       const pulled = await pull.run(lease);
-      forgetKept(core.database, reference);
-      core.events.publish("image", "pull", pulled.id, { name: reference });
+      forgetKept(core.database, name);
+      core.events.publish("image", "pull", pulled.id, { name });
       return pulled;
     } catch (error) {
       if (request.signal?.aborted !== true || error instanceof CancelledError) throw error;
-      throw new CancelledError(`pull ${reference}: cancelled`, { cause: error });
+      throw new CancelledError(`pull ${name}: cancelled`, { cause: error });
     }
   });
 }
 
-/** The image as it is here, when the policy is content with that. */
+/** The image as it is here under one of its names, when the policy is content with that. */
 async function findLocal(
   core: Core,
-  reference: string,
+  names: readonly string[],
   request: PullRequest & { readonly policy: PullPolicy },
 ): Promise<PulledImage | undefined> {
   if (request.policy === "always") return undefined;
-  try {
-    const [platform] = request.platforms;
-    const image = await core.images.resolve(reference, platform);
-    const isWhole = image.layers.every((layer) => core.content.has(layer.digest));
-    const isUnpacked = image.chainIds.every((chainId) => core.snapshots.has(chainId));
-    if (!isWhole && !isUnpacked && request.policy === "missing") return undefined;
-    if (request.unpack) {
-      await unpackImage(core, { ...request, platform: platform ?? "", reference }, async () => {});
-    }
-    return { reference, id: image.id, digest: image.target.digest, upToDate: true };
-  } catch (error) {
-    const isAbsent = error instanceof NotFoundError;
-    if (!isAbsent || request.policy === "never") throw error;
-    return undefined;
-  }
+  const [platform = ""] = request.platforms;
+  const found = await firstHere(core, [request.reference, ...names], platform);
+  if (found === undefined && request.policy === "missing") return undefined;
+  const reference = found ?? request.reference;
+  const image = await core.images.resolve(reference, platform === "" ? undefined : platform);
+  const isWhole = image.layers.every((layer) => core.content.has(layer.digest));
+  const isUnpacked = image.chainIds.every((chainId) => core.snapshots.has(chainId));
+  if (!isWhole && !isUnpacked && request.policy === "missing") return undefined;
+  if (request.unpack) await unpackImage(core, { ...request, platform, reference }, async () => {});
+  return {
+    reference: normalizeReference(reference),
+    id: image.id,
+    digest: image.target.digest,
+    upToDate: true,
+  };
 }
 
 /**
  * Pulls an image that is about to be used: always, or when no image here has that name, reference
  * or ID. What cannot be a name is not asked for.
  *
+ * @returns the name under which it is here
  * @throws NotFoundError it is not here, and cannot be had; else as `pullImage`
  */
 export async function pullForUse(
@@ -95,19 +113,35 @@ export async function pullForUse(
     readonly platform: string;
     readonly pull: PullPolicy;
   },
-): Promise<void> {
+): Promise<string> {
   const { pull: policy, platform, reference } = o;
-  if (policy === "never" || isPlainlyId(reference)) return;
-  if (policy === "missing" && (await isHere(core, reference, platform))) return;
+  if (isPlainlyId(reference)) return reference;
+  if (policy !== "always") {
+    const found =
+      (await firstHere(core, [reference], platform)) ??
+      (await firstHere(core, fullNames(reference, o.access), platform));
+    if (found !== undefined || policy === "never") return found ?? reference;
+  }
   const request = { ...o, platforms: platform === "" ? [] : [platform], allPlatforms: false };
   try {
-    await pullImage(core, { ...request, unpack: true, policy: "always" });
+    return (await pullImage(core, { ...request, unpack: true, policy: "always" })).reference;
   } catch (error) {
     if (policy === "always" || !(error instanceof BaseError)) throw error;
     if (error instanceof CancelledError || error instanceof InvalidArgumentError) throw error;
     const message = `image ${reference}: not found here, and not pulled: ${error.message}`;
     throw new BaseError(error.code, message, { cause: error });
   }
+}
+
+async function firstHere(
+  core: Core,
+  names: readonly string[],
+  platform: string,
+): Promise<string | undefined> {
+  for (const name of names) {
+    if (await isHere(core, name, platform)) return name;
+  }
+  return undefined;
 }
 
 async function isHere(core: Core, reference: string, platform: string): Promise<boolean> {

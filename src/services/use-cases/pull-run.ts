@@ -53,11 +53,13 @@ export class Pull {
   #fetched = 0;
 
   constructor(core: Core, request: PullRequest, reference: string) {
-    const { domain, path } = parseReference(reference);
+    const { domain, path, digest } = parseReference(reference);
     this.#core = core;
     this.#request = request;
     this.#reference = reference;
-    this.#repository = core.registries.repository({ domain, path }, request.access);
+    this.#repository = core.registries.repository({ domain, path }, request.access, {
+      isByDigest: digest !== undefined,
+    });
     this.#choice = {
       platforms: request.platforms.filter((text) => text !== "").map(parsePlatform),
       all: request.allPlatforms,

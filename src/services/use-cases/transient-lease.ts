@@ -1,7 +1,8 @@
 /** Leases for work that no reference protects yet. */
 
 import type { Database } from "../../metadata/database.js";
-import { type LeaseResource, TRANSIENT_LABEL } from "../../metadata/lease-table.js";
+import { TRANSIENT_LABEL } from "../../metadata/labels.js";
+import type { LeaseResource } from "../../metadata/lease-table.js";
 
 /**
  * Runs `work` under a lease that keeps `resources` (and what they refer to) from garbage collection

@@ -37,6 +37,20 @@ const DOCKER = {
 };
 
 describe("a committed image", () => {
+  it("assumes this machine's platform for a base that names none, and warns", async () => {
+    expect(buildCommit({ base: await baseImage(), layer }).warnings).toEqual([]);
+    const bare = await baseImage({ fields: { os: "", architecture: undefined } });
+    const files = buildCommit({ base: bare, layer });
+    expect(parse(files.configBytes)).toMatchObject({
+      os: "linux",
+      architecture: bare.config.architecture,
+    });
+    expect(files.warnings).toEqual([
+      `image ${bare.id} names no architecture; assuming ${bare.config.architecture}`,
+      `image ${bare.id} names no os; assuming linux`,
+    ]);
+  });
+
   it("is the base with one more layer, diff ID and history entry", async () => {
     const base = await baseImage();
     const created = new Date("2025-01-02T03:04:05Z");

@@ -19,7 +19,13 @@ function write(name: string, text: string): void {
 }
 
 const hosts = (domain: string, more: object = {}) =>
-  hostsOf(domain, { environment: { VARVE_HOSTS_DIR: directory }, ...more });
+  hostsOf(
+    { domain, path: "team/app" },
+    {
+      environment: { VARVE_HOSTS_DIR: directory, CONTAINERS_REGISTRIES_CONF: "/dev/null" },
+      ...more,
+    },
+  );
 
 describe("a registry without configuration", () => {
   it("is reached by https at its own name, the Hub at its registry's", () => {
@@ -66,6 +72,7 @@ describe("hosts.toml", () => {
        [host."https://mirror.example"]
          capabilities = ["pull"]
          skip_verify = true
+         dial_timeout = "1m1.5s"
          client = [["../pair.pem", ""]]
          [host."https://mirror.example".header]
            x-team = ["a", "b"]
@@ -77,6 +84,7 @@ describe("hosts.toml", () => {
       api: "https://mirror.example/v2",
       domain: "mirror.example",
       namespace: "r.example",
+      dialTimeoutMs: 61_500,
       headers: { "x-team": ["a", "b"] },
       tls: { skipVerify: true, clients: [{ cert: "PAIR", key: "PAIR" }] },
     });
@@ -101,6 +109,7 @@ describe("hosts.toml", () => {
     ["an unknown capability", 'capabilities = ["read"]'],
     ["an address that is none", '[host."ftp://x"]'],
     ["a CA that is not there", 'ca = "none.pem"'],
+    ["a time without a unit", 'dial_timeout = "10"'],
   ])("with %s is an error that names the file", (_, text) => {
     write("r.example/hosts.toml", text);
     expect(() => hosts("r.example")).toThrow(/hosts\.toml/);

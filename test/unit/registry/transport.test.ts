@@ -2,7 +2,7 @@
 
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { request } from "undici";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Transport } from "../../../src/registry/transport.js";
@@ -36,9 +36,24 @@ const address = () => `http://127.0.0.1:${(server.address() as AddressInfo).port
 
 async function get(url: string, environment: Record<string, string>): Promise<string> {
   const scheme = url.startsWith("https:") ? "https" : "http";
-  const dispatcher = transport.dispatcher(tls, environment, scheme);
+  const dispatcher = transport.dispatcher({ tls }, environment, scheme);
   return await (await request(url, { dispatcher })).body.text();
 }
+
+it("a host that takes too long to connect is given up", async () => {
+  // It never answers the TLS greeting.
+  const mute = createTcpServer().listen(0, "127.0.0.1");
+  await once(mute, "listening");
+  const { port } = mute.address() as AddressInfo;
+  const dispatcher = transport.dispatcher({ tls, dialTimeoutMs: 100 }, {}, "https");
+  try {
+    await expect(request(`https://127.0.0.1:${port}/`, { dispatcher })).rejects.toMatchObject({
+      code: "UND_ERR_CONNECT_TIMEOUT",
+    });
+  } finally {
+    mute.close();
+  }
+});
 
 describe("a proxy of the environment", () => {
   it("passes plain http on, and is asked for a tunnel for https", async () => {
@@ -55,6 +70,8 @@ describe("a proxy of the environment", () => {
   });
 
   it("that is no http address is refused", () => {
-    expect(() => transport.dispatcher(tls, { ALL_PROXY: "socks5://x" }, "http")).toThrow(/proxy/);
+    expect(() => transport.dispatcher({ tls }, { ALL_PROXY: "socks5://x" }, "http")).toThrow(
+      /proxy/,
+    );
   });
 });
