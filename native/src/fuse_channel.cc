@@ -1,6 +1,7 @@
 #include "fuse_channel.hh"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/uio.h>
@@ -9,12 +10,12 @@
 
 #include <cassert>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
-#include <functional>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "blocking_call.hh"
 #include "fuse_mount.hh"
 
 namespace {
@@ -39,53 +40,6 @@ std::string Bytes(const Napi::Value& value) {
   napi_get_value_string_latin1(value.Env(), value, text.data(), length + 1, &length);
   return text;
 }
-
-// Runs `work` on a thread of its own and resolves a promise with its result. Not the libuv pool:
-// such a call may wait for a reply of the very session that asked, and a few of them would starve
-// the fsync that the reply needs.
-class BlockingCall {
- public:
-  static Napi::Value Run(Napi::Env env, std::function<int()> work) {
-    auto* call = new BlockingCall;
-    napi_value promise;
-    if (napi_create_promise(env, &call->deferred_, &promise) != napi_ok) {
-      delete call;
-      return env.Undefined();
-    }
-    napi_value name = Napi::String::New(env, "varve.fuse.blocking");
-    napi_status status =
-        napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, call,
-                                        BlockingCall::Deliver, &call->function_);
-    if (status != napi_ok) {
-      napi_resolve_deferred(env, call->deferred_, Napi::Number::New(env, -EAGAIN));
-      delete call;
-      return Napi::Value(env, promise);
-    }
-    std::thread([function = call->function_, work = std::move(work)] {
-      auto result = static_cast<intptr_t>(work());
-      // napi_closing: the environment is gone and `call` with its deferred with it.
-      if (napi_call_threadsafe_function(function, reinterpret_cast<void*>(result),
-                                        napi_tsfn_nonblocking) == napi_ok) {
-        napi_release_threadsafe_function(function, napi_tsfn_release);
-      }
-    }).detach();
-    return Napi::Value(env, promise);
-  }
-
- private:
-  static void Deliver(napi_env env, napi_value, void* context, void* data) {
-    auto* call = static_cast<BlockingCall*>(context);
-    if (env != nullptr) {
-      Napi::HandleScope scope(env);
-      auto result = static_cast<double>(reinterpret_cast<intptr_t>(data));
-      napi_resolve_deferred(env, call->deferred_, Napi::Number::New(env, result));
-    }
-    delete call;
-  }
-
-  napi_deferred deferred_ = nullptr;
-  napi_threadsafe_function function_ = nullptr;
-};
 
 class FuseChannel;
 
@@ -118,9 +72,10 @@ class FuseChannel : public Napi::ObjectWrap<FuseChannel> {
   void Shut();
 
  private:
+  ssize_t ReadPatiently(void* data, size_t size, uint32_t microseconds);
   Napi::Value Fd(const Napi::CallbackInfo& info);
-  Napi::Value Receive(const Napi::CallbackInfo& info);
-  Napi::Value Send(const Napi::CallbackInfo& info);
+  static napi_value Receive(napi_env env, napi_callback_info info);
+  static napi_value Send(napi_env env, napi_callback_info info);
   Napi::Value Start(const Napi::CallbackInfo& info);
   void Stop(const Napi::CallbackInfo& info);
   Napi::Value BackingOpen(const Napi::CallbackInfo& info);
@@ -164,12 +119,46 @@ void Poll::OnTeardown(napi_async_cleanup_hook_handle, void* data) {
   }
 }
 
+// A method without node-addon-api around it. Those that serve requests run up to the very moment in
+// which a thread is terminated; from then on `this` cannot be unwrapped, and node-addon-api's answer
+// to that, an exception that cannot be thrown either, ends the process.
+Napi::ClassPropertyDescriptor<FuseChannel> PlainMethod(const char* name, napi_callback call) {
+  napi_property_descriptor method{};
+  method.utf8name = name;
+  method.method = call;
+  method.attributes = napi_default_method;
+  return Napi::ClassPropertyDescriptor<FuseChannel>(method);
+}
+
+// The channel that a plain method was called on, and its arguments; nullptr while the thread ends.
+template <size_t N>
+FuseChannel* ChannelOf(napi_env env, napi_callback_info info, napi_value (&arguments)[N]) {
+  size_t count = N;
+  napi_value receiver = nullptr;
+  void* channel = nullptr;
+  if (napi_get_cb_info(env, info, &count, arguments, &receiver, nullptr) != napi_ok) return nullptr;
+  return napi_unwrap(env, receiver, &channel) == napi_ok ? static_cast<FuseChannel*>(channel)
+                                                         : nullptr;
+}
+
+uint32_t ToUint32(napi_env env, napi_value value) {
+  uint32_t number = 0;
+  napi_get_value_uint32(env, value, &number);
+  return number;
+}
+
+napi_value FromInt64(napi_env env, int64_t number) {
+  napi_value value = nullptr;
+  napi_create_int64(env, number, &value);
+  return value;
+}
+
 Napi::Function FuseChannel::Define(Napi::Env env) {
   return DefineClass(env, "FuseChannel",
                      {
                          InstanceAccessor<&FuseChannel::Fd>("fd"),
-                         InstanceMethod<&FuseChannel::Receive>("receive"),
-                         InstanceMethod<&FuseChannel::Send>("send"),
+                         PlainMethod("receive", FuseChannel::Receive),
+                         PlainMethod("send", FuseChannel::Send),
                          InstanceMethod<&FuseChannel::Start>("start"),
                          InstanceMethod<&FuseChannel::Stop>("stop"),
                          InstanceMethod<&FuseChannel::BackingOpen>("backingOpen"),
@@ -215,34 +204,54 @@ Napi::Value FuseChannel::Fd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd_);
 }
 
-Napi::Value FuseChannel::Receive(const Napi::CallbackInfo& info) {
-  void* data = nullptr;
-  size_t size = 0;
-  napi_get_buffer_info(info.Env(), info[0], &data, &size);
-  ssize_t n = read(fd_, data, size);
-  return Napi::Number::New(info.Env(), static_cast<double>(n < 0 ? Fail() : n));
+// Tries again for so many microseconds. Each try first lets whoever shares this CPU run: it may be
+// the very caller whose next request we wait for. Leaves errno as read(2) does.
+ssize_t FuseChannel::ReadPatiently(void* data, size_t size, uint32_t microseconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto deadline = Clock::now() + std::chrono::microseconds(microseconds);
+  ssize_t n = -1;
+  do {
+    sched_yield();
+    n = read(fd_, data, size);
+  } while (n < 0 && errno == EAGAIN && Clock::now() < deadline);
+  return n;
 }
 
-Napi::Value FuseChannel::Send(const Napi::CallbackInfo& info) {
-  napi_env env = info.Env();
+napi_value FuseChannel::Receive(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  FuseChannel* channel = ChannelOf(env, info, arguments);
+  if (channel == nullptr) return nullptr;
+  void* data = nullptr;
+  size_t size = 0;
+  napi_get_buffer_info(env, arguments[0], &data, &size);
+  ssize_t n = read(channel->fd_, data, size);
+  const uint32_t patience = ToUint32(env, arguments[1]);
+  if (n < 0 && errno == EAGAIN && patience > 0) n = channel->ReadPatiently(data, size, patience);
+  return FromInt64(env, n < 0 ? Fail() : n);
+}
+
+napi_value FuseChannel::Send(napi_env env, napi_callback_info info) {
+  napi_value arguments[5];
+  FuseChannel* channel = ChannelOf(env, info, arguments);
+  if (channel == nullptr) return nullptr;
   iovec parts[2] = {};
   int count = 1;
   size_t size = 0;
-  napi_get_buffer_info(env, info[0], &parts[0].iov_base, &size);
-  parts[0].iov_len = info[1].As<Napi::Number>().Uint32Value();
+  napi_get_buffer_info(env, arguments[0], &parts[0].iov_base, &size);
+  parts[0].iov_len = ToUint32(env, arguments[1]);
   assert(parts[0].iov_len <= size);
-  size_t length = info[4].As<Napi::Number>().Uint32Value();
+  const size_t length = ToUint32(env, arguments[4]);
   if (length > 0) {
-    size_t start = info[3].As<Napi::Number>().Uint32Value();
-    napi_get_buffer_info(env, info[2], &parts[1].iov_base, &size);
+    const size_t start = ToUint32(env, arguments[3]);
+    napi_get_buffer_info(env, arguments[2], &parts[1].iov_base, &size);
     assert(start + length <= size);
     parts[1].iov_base = static_cast<char*>(parts[1].iov_base) + start;
     parts[1].iov_len = length;
     count = 2;
   }
-  ssize_t n = count == 1 ? write(fd_, parts[0].iov_base, parts[0].iov_len)
-                         : writev(fd_, parts, count);
-  return Napi::Number::New(env, static_cast<double>(n < 0 ? Fail() : n));
+  const ssize_t n = count == 1 ? write(channel->fd_, parts[0].iov_base, parts[0].iov_len)
+                               : writev(channel->fd_, parts, count);
+  return FromInt64(env, n < 0 ? Fail() : n);
 }
 
 Napi::Value FuseChannel::Start(const Napi::CallbackInfo& info) {

@@ -263,7 +263,9 @@ export class FuseSession implements Exchange {
     const { buffer } = this.work.request;
     let served = 0;
     for (let tried = 0; tried < BURST && !this.#isOver; tried++) {
-      const received = this.#channel.receive(buffer);
+      const patience = served > 0 && this.#quickWakeUps ? wakeUps.patienceUs() : 0;
+      const received = this.#channel.receive(buffer, patience);
+      if (patience > 0) wakeUps.learn(received > 0);
       if (received >= 0) {
         this.#serve(received);
         served++;

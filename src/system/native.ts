@@ -172,8 +172,11 @@ export interface Syscalls {
 /** One /dev/fuse connection; owns its descriptor. Made by `FuseNative.mount` or `fromDescriptor`. */
 export interface FuseChannel {
   readonly fd: number;
-  /** Reads one request into `target`: its length, or -EAGAIN (none waits), -ENODEV (unmounted), -EINTR … */
-  receive(target: Buffer): number;
+  /**
+   * Reads one request into `target`: its length, or -EAGAIN (none waits), -ENODEV (unmounted), -EINTR …
+   * When none waits it keeps trying for `patienceUs`, giving up the CPU to others between the tries.
+   */
+  receive(target: Buffer, patienceUs: number): number;
   /** writev(2) of the first `headerLength` bytes of `head` and of `body[bodyStart, +bodyLength)` (may be absent). */
   send(
     head: Buffer,

@@ -33,7 +33,7 @@ afterEach(async () => {
 /** Answers INIT by hand, with passthrough. */
 function initialise(): void {
   const request = new RequestBuffer();
-  request.begin(channel.receive(request.buffer));
+  request.begin(channel.receive(request.buffer, 0));
   const reply = new ReplyBuffer();
   const length = reply.init({
     minor: 45,
@@ -55,15 +55,15 @@ function initialise(): void {
 test("a channel tells that nothing waits, and that it was unmounted", async () => {
   initialise();
   const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);
-  expect(channel.receive(buffer)).toBe(-EAGAIN);
+  expect(channel.receive(buffer, 0)).toBe(-EAGAIN);
   expect(await fuse.umountAsync(toBytes(directory), 0)).toBe(0);
-  expect(channel.receive(buffer)).toBe(-ENODEV);
+  expect(channel.receive(buffer, 0)).toBe(-ENODEV);
   expect(await fuse.umountAsync(toBytes(directory), 0)).toBe(-EINVAL);
 });
 
 test("a reply goes out in two parts without being joined", () => {
   const request = new RequestBuffer();
-  request.begin(channel.receive(request.buffer));
+  request.begin(channel.receive(request.buffer, 0));
   const reply = new ReplyBuffer();
   reply.header(request.uniqueLow, request.uniqueHigh, 64, 0);
   const body = Buffer.alloc(100);
@@ -102,9 +102,9 @@ test("a clone is a second way into the same connection", async () => {
   if (typeof clone === "number") throw new Error(`clone: ${clone}`);
   expect(clone.fd).not.toBe(channel.fd);
   const buffer = Buffer.alloc(REQUEST_BUFFER_BYTES);
-  expect(clone.receive(buffer)).toBe(-EAGAIN);
+  expect(clone.receive(buffer, 0)).toBe(-EAGAIN);
   await fuse.umountAsync(toBytes(directory), 0);
-  expect(clone.receive(buffer)).toBe(-ENODEV);
+  expect(clone.receive(buffer, 0)).toBe(-ENODEV);
   clone.close();
 });
 
@@ -113,7 +113,7 @@ test("a closed channel refuses everything, and may be closed again", () => {
   channel.close();
   channel.stop();
   expect(channel.fd).toBe(-1);
-  expect(channel.receive(Buffer.alloc(10))).toBe(-EBADF);
+  expect(channel.receive(Buffer.alloc(10), 0)).toBe(-EBADF);
   expect(channel.send(Buffer.alloc(16), 16, undefined, 0, 0)).toBe(-EBADF);
   expect(channel.start(() => {})).toBeLessThan(0);
 });

@@ -1,5 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -49,4 +49,19 @@ test("without the right to ask it does nothing", () => {
   wakeUps.note(100, 1000);
   wakeUps.note(100, 1001);
   expect(wakeUps.isHolding).toBe(false);
+});
+
+test("it is patient in bursts only, and while that is rewarded", () => {
+  const wakeUps = new WakeUps(device);
+  expect(wakeUps.patienceUs()).toBe(0);
+  wakeUps.note(100, 1000);
+  const hasOtherCpu = availableParallelism() > 1;
+  for (let request = 0; request < 100; request++) {
+    expect(wakeUps.patienceUs() > 0).toBe(hasOtherCpu);
+    wakeUps.learn(true);
+  }
+  for (let request = 0; request < 3; request++) wakeUps.learn(false);
+  expect(wakeUps.patienceUs()).toBe(0);
+  const turns = Array.from({ length: 100 }, () => wakeUps.patienceUs());
+  expect(turns.some((patience) => patience > 0)).toBe(hasOtherCpu);
 });
