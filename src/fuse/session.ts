@@ -255,17 +255,11 @@ export class FuseSession implements Exchange {
 
   /** Handles what waits, up to a burst; polling is level-triggered, so the rest comes back. */
   #drain(): void {
-    const served = this.#serveWaiting();
-    if (this.#options.quickWakeUps) wakeUps.note(served);
-  }
-
-  #serveWaiting(): number {
     const { buffer } = this.work.request;
+    const quick = this.#options.quickWakeUps === true;
     let served = 0;
     for (let tried = 0; tried < BURST && !this.#isOver; tried++) {
-      const patience = served > 0 && this.#quickWakeUps ? wakeUps.patienceUs() : 0;
-      const received = this.#channel.receive(buffer, patience);
-      if (patience > 0) wakeUps.learn(received > 0);
+      const received = wakeUps.receive(this.#channel, buffer, served > 0 && quick);
       if (received >= 0) {
         this.#serve(received);
         served++;
@@ -279,7 +273,7 @@ export class FuseSession implements Exchange {
       }
       this.#end();
     }
-    return served;
+    if (quick) wakeUps.note(served);
   }
 
   #serve(received: number): void {

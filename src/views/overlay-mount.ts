@@ -130,6 +130,7 @@ function serve(
     flags,
     kernelOptions,
     acl,
+    quickWakeUps: true,
     log,
     onEnd,
   };
