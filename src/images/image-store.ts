@@ -34,6 +34,9 @@ import { danglingName, isDanglingName, normalizeReference, parseReference } from
 
 export type { ImageRecord, ProgressEvent, RemovedImage, ResolvedImage } from "./image-record.js";
 
+/** Looks at the references before a list waits for its turn among the changes. */
+const MAX_ATTEMPTS = 8;
+
 /** Images by reference and ID. */
 export class ImageStore {
   readonly database: Database;
@@ -84,8 +87,22 @@ export class ImageStore {
     return findImage(await this.list(), refOrId).image;
   }
 
-  /** Every target with what it is: of all references, then of views whose image lost its names. */
+  /**
+   * Every target with what it is: of all references, then of views whose image lost its names. All
+   * of them as they are at one moment, though reading what is not remembered takes time.
+   */
   async #targets(): Promise<ImageTarget[]> {
+    for (let attempt = 1; attempt < MAX_ATTEMPTS; attempt++) {
+      const version = this.database.references.version;
+      const targets = await this.#readTargets();
+      // Changes are rare, and none happens while one is being made.
+      if (this.database.references.version === version) return targets;
+    }
+    // What is remembered by now is nearly everything; one more look, between two changes.
+    return await this.#changes.runExclusive(() => this.#readTargets());
+  }
+
+  async #readTargets(): Promise<ImageTarget[]> {
     const targets: ImageTarget[] = [];
     for (const row of this.database.references.list()) {
       const summary = await this.#summarize(row.target);
@@ -186,12 +203,18 @@ export class ImageStore {
     labels: Labels = {},
   ): Promise<ImageRecord> {
     const name = reference === undefined ? undefined : normalizeReference(reference);
-    return await this.#changes.runExclusive(async () => {
-      this.#summaries.delete(target.digest);
-      const { id } = await this.#resolveTarget(target, undefined, name ?? target.digest);
-      this.#put(name ?? danglingName(target.digest), id, target, labels);
-      return await this.get(id);
-    });
+    return await this.#changes.runExclusive(() => this.#create(name, target, labels));
+  }
+
+  async #create(
+    name: string | undefined,
+    target: ReferenceTarget,
+    labels: Labels = {},
+  ): Promise<ImageRecord> {
+    this.#summaries.delete(target.digest);
+    const { id } = await this.#resolveTarget(target, undefined, name ?? target.digest);
+    this.#put(name ?? danglingName(target.digest), id, target, labels);
+    return await this.get(id);
   }
 
   #put(name: string, id: Digest, target: ReferenceTarget, labels: Labels): void {
@@ -225,10 +248,12 @@ export class ImageStore {
       throw new InvalidArgumentError(`tag ${source} as ${target}: a new name cannot have a digest`);
     }
     const name = normalizeReference(target);
-    const { target: descriptor } = await this.resolve(source);
-    const { digest, mediaType, size } = descriptor;
-    await this.create(name, { digest, mediaType, size });
-    return name;
+    // Both names at one moment: the source must not move between the look and the change.
+    return await this.#changes.runExclusive(async () => {
+      const { digest, mediaType, size } = (await this.resolve(source)).target;
+      await this.#create(name, { digest, mediaType, size });
+      return name;
+    });
   }
 
   /** Reads a reference anew, after something other than this store changed it or its content. */

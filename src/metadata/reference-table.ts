@@ -40,6 +40,8 @@ export class ReferenceTable {
   readonly #put;
   readonly #delete;
 
+  #version = 0;
+
   constructor(sql: BetterSqlite3.Database) {
     this.#get = sql.prepare<[string], Columns>("SELECT * FROM image_references WHERE name = ?");
     this.#list = sql.prepare<[], Columns>("SELECT * FROM image_references ORDER BY name");
@@ -56,6 +58,11 @@ export class ReferenceTable {
          updated_ns = excluded.updated_ns`,
     );
     this.#delete = sql.prepare<[string]>("DELETE FROM image_references WHERE name = ?");
+  }
+
+  /** Another number after each change: what was read while it stayed belongs together. */
+  get version(): number {
+    return this.#version;
   }
 
   get(name: string): ReferenceRow | undefined {
@@ -77,12 +84,14 @@ export class ReferenceTable {
   put(name: string, target: ReferenceTarget, labels: Labels = {}): ReferenceRow {
     const now = nowNs();
     const encoded = encodeLabels(labels, `image ${name}`);
+    this.#version++;
     this.#put.run(name, target.mediaType, target.digest, target.size, encoded, now, now);
     return this.get(name)!;
   }
 
   /** @returns false when there was none */
   delete(name: string): boolean {
+    this.#version++;
     return this.#delete.run(name).changes > 0;
   }
 }
