@@ -126,6 +126,7 @@ export function setAttributes(
   const dirfd = tree.holderFd(node);
   if (dirfd < 0) return dirfd;
   const { name } = node.places[0]!;
+  if (node.directory !== undefined) node.directory.heritage = undefined;
   if ((set.valid & (FATTR_UID | FATTR_GID)) !== 0) {
     const uid = (set.valid & FATTR_UID) !== 0 ? set.uid : -1;
     const gid = (set.valid & FATTR_GID) !== 0 ? set.gid : -1;

@@ -12,12 +12,16 @@ import type { Caller, Entry, NodeId, Result } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import { type ByteString, toBuffer } from "../system/bytes.js";
 import {
+  AT_EMPTY_PATH,
   AT_REMOVEDIR,
   AT_SYMLINK_NOFOLLOW,
   NAME_MAX,
+  O_CREAT,
   O_DIRECTORY,
+  O_EXCL,
   O_NOFOLLOW,
   O_PATH,
+  O_RDWR,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
   S_IALLUGO,
@@ -31,7 +35,7 @@ import { EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS, ESTALE } from "../
 import { STAT_GID, STAT_INO, STAT_MODE } from "../system/native.js";
 import { fillFromStat, getAttributes } from "./attributes.js";
 import { ensureMetadata, ensureUpperDirectory } from "./copy-up.js";
-import type { DirectoryState } from "./directory-state.js";
+import type { DirectoryState, Heritage } from "./directory-state.js";
 import { isWhiteout } from "./format.js";
 import { markRedirect } from "./marks.js";
 import { ORPHAN_AREA, OverlayNode, UPPER_BORN } from "./node-table.js";
@@ -40,6 +44,7 @@ import { markVisibleDevice } from "./visible-device.js";
 
 const DEFAULT_ACL = "system.posix_acl_default" as ByteString;
 const CARRIED = "o" as ByteString;
+const SELF = "." as ByteString;
 
 /** What to make. */
 interface NewObject {
@@ -52,6 +57,8 @@ interface NewObject {
   gid: number;
   /** The parent has a default ACL. */
   inheritsAcl: boolean;
+  /** The parent has set-group-ID. */
+  inheritsGroup: boolean;
   /** Put the opaque mark on a directory. */
   opaque: boolean;
 }
@@ -86,22 +93,38 @@ export function create(
   if (typeof object === "number") return object;
   const isDirectory = (object.mode & S_IFMT) === S_IFDIR;
   object.opaque = isDirectory && state.lowerInode(name) !== 0;
-  const made = state.get(name)?.isWhiteout
-    ? createOverWhiteout(tree, dirfd, name, object)
-    : createFresh(tree, dirfd, name, object);
+  const isFresh = !state.get(name)?.isWhiteout;
+  const opened = isFresh ? createOpen(tree, dirfd, name, object) : -1;
+  let made: Result = 0;
+  if (opened < 0) {
+    made = isFresh
+      ? createFresh(tree, dirfd, name, object)
+      : createOverWhiteout(tree, dirfd, name, object);
+  }
   if (made < 0) {
     if (made === -EEXIST) tree.reload(parent);
     return made;
   }
-  const result = sys.statx(dirfd, name, AT_SYMLINK_NOFOLLOW, tree.stat);
+  const result = describeMade(tree, dirfd, name, opened);
   if (result < 0) return result;
   const node = new OverlayNode(UPPER_BORN + tree.stat[STAT_INO]!, object.mode & S_IFMT);
   tree.nodes.add(node);
+  if (opened >= 0) {
+    // Whoever made a file mostly writes to it next.
+    tree.backing.files.put(node.id, opened);
+    node.isBare = !object.inheritsAcl && tree.leavesFilesBare(opened);
+  }
   tree.nodes.addPlace(node, parent, name);
   state.setObject(name, node.type, node.id);
   // A new directory is empty, whatever it hides.
   fillFromStat(tree, node, node.isDirectory ? 2 : 1, out.attributes);
   return handOut(tree, node.id, out);
+}
+
+/** statx of a new object into `tree.stat`; `fd` is its descriptor, if there is one. */
+function describeMade(tree: OverlayTree, dirfd: number, name: ByteString, fd: number): Result {
+  if (fd < 0) return sys.statx(dirfd, name, AT_SYMLINK_NOFOLLOW, tree.stat);
+  return sys.statx(fd, "" as ByteString, AT_EMPTY_PATH, tree.stat);
 }
 
 /** Fills `out` for a node that the kernel now holds one reference more of. */
@@ -146,12 +169,12 @@ function describe(
   target: ByteString,
   umask: number,
 ): NewObject | Result {
-  const result = sys.statx(dirfd, "." as ByteString, 0, tree.stat);
-  if (result < 0) return result;
-  state.hasDefaultAcl ??= typeof sys.getxattrat(dirfd, "." as ByteString, DEFAULT_ACL) !== "number";
+  state.heritage ??= readHeritage(tree, dirfd);
+  const { heritage } = state;
+  if (heritage === undefined) return -ESTALE;
   const type = mode & S_IFMT;
-  const inheritsAcl = state.hasDefaultAcl && type !== S_IFLNK;
-  const inheritsGroup = (tree.stat[STAT_MODE]! & S_ISGID) !== 0;
+  const inheritsAcl = heritage.acl && type !== S_IFLNK;
+  const inheritsGroup = heritage.gid !== undefined;
   let bits = mode & S_IALLUGO;
   // A default ACL takes the umask's place.
   if (!inheritsAcl && type !== S_IFLNK) bits &= ~umask;
@@ -161,20 +184,34 @@ function describe(
     rdev,
     target,
     uid: caller.uid,
-    gid: inheritsGroup ? tree.stat[STAT_GID]! : caller.gid,
+    gid: heritage.gid ?? caller.gid,
     inheritsAcl,
+    inheritsGroup,
     opaque: false,
   };
 }
 
+/** What a directory hands down to new objects; undefined when it cannot be read. */
+function readHeritage(tree: OverlayTree, dirfd: number): Heritage | undefined {
+  if (sys.statx(dirfd, SELF, 0, tree.stat) < 0) return undefined;
+  const gid = (tree.stat[STAT_MODE]! & S_ISGID) !== 0 ? tree.stat[STAT_GID]! : undefined;
+  return { gid, acl: typeof sys.getxattrat(dirfd, SELF, DEFAULT_ACL) !== "number" };
+}
+
 /** True when a plain system call in the parent gives the object its right owner and mode. */
-function isRightAtOnce(tree: OverlayTree, dirMode: number, object: NewObject): boolean {
+function isRightAtOnce(tree: OverlayTree, object: NewObject): boolean {
   if (object.opaque || isWhiteout(object.mode, object.rdev)) return false;
   const { uid, gid, umask } = tree.backing;
-  const inheritsGroup = (dirMode & S_ISGID) !== 0;
-  if (object.uid !== uid || (object.gid !== gid && !inheritsGroup)) return false;
+  if (object.uid !== uid || (object.gid !== gid && !object.inheritsGroup)) return false;
   const isSymlink = (object.mode & S_IFMT) === S_IFLNK;
   return isSymlink || object.inheritsAcl || (object.mode & umask) === 0;
+}
+
+/** Makes and opens a regular file, where that is all it takes: a descriptor, or -1 to make it otherwise. */
+function createOpen(tree: OverlayTree, dirfd: number, name: ByteString, object: NewObject): number {
+  if ((object.mode & S_IFMT) !== S_IFREG || !isRightAtOnce(tree, object)) return -1;
+  const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
+  return sys.openat(dirfd, name, flags, object.mode & S_IALLUGO);
 }
 
 function createFresh(
@@ -183,8 +220,7 @@ function createFresh(
   name: ByteString,
   object: NewObject,
 ): Result {
-  // `describe` left the parent's stat record.
-  if (isRightAtOnce(tree, tree.stat[STAT_MODE]!, object)) return make(dirfd, name, object);
+  if (isRightAtOnce(tree, object)) return make(dirfd, name, object);
   return withStage(tree, dirfd, object, (stage) =>
     sys.renameat2(stage.fd, stage.name, dirfd, name, RENAME_NOREPLACE),
   );
@@ -238,7 +274,7 @@ function openStage(tree: OverlayTree, parentFd: number, inheritsAcl: boolean): S
   const { temporaryFd } = tree.backing;
   const name = tree.backing.temporaryName();
   if (!inheritsAcl) return { fd: temporaryFd, name, carrier: undefined };
-  const acl = sys.getxattrat(parentFd, "." as ByteString, DEFAULT_ACL);
+  const acl = sys.getxattrat(parentFd, SELF, DEFAULT_ACL);
   if (typeof acl === "number") return acl;
   let result = sys.mkdirat(temporaryFd, name, 0o700);
   if (result < 0) return result;

@@ -35,14 +35,22 @@ export interface UpperListing {
   readonly type: number;
 }
 
+/** What a directory hands down to objects that are made in it. */
+export interface Heritage {
+  /** Its group, when it has set-group-ID. */
+  readonly gid: number | undefined;
+  /** It has a default ACL. */
+  readonly acl: boolean;
+}
+
 /** The state of one directory that has an upper part. */
 export class DirectoryState {
   /** The index inode whose entries show through, or 0. */
   readonly lower: number;
   /** Subdirectories in the merged view: st_nlink is 2 more. */
   subdirectories: number;
-  /** Whether the directory has a default ACL; undefined until asked. */
-  hasDefaultAcl: boolean | undefined = undefined;
+  /** Undefined until asked, and again after a change of the directory's owner, mode or ACLs. */
+  heritage: Heritage | undefined = undefined;
   readonly #index: ChainIndex;
   readonly #names = new Map<ByteString, UpperName>();
   /** Upper-only names by ascending sequence, with gaps. */

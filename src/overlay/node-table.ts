@@ -50,6 +50,8 @@ export class OverlayNode {
   indexed = false;
   /** Added to the upper object's st_nlink to give the view's (indexed nodes only). */
   nlinkDelta = 0;
+  /** A file made in this session without extended attributes, and not given any since. */
+  isBare = false;
   /** How many nodes have a place in this directory. */
   children = 0;
   /** Of a directory: the index inode whose entries show through, or 0. */

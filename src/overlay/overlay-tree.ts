@@ -72,6 +72,8 @@ export class OverlayTree {
     ctimeNsec: 0,
   };
 
+  #leavesFilesBare: boolean | undefined;
+
   constructor(options: BackingOptions & { readonly index: ChainIndex }) {
     this.index = options.index;
     this.backing = new Backing(options);
@@ -88,6 +90,18 @@ export class OverlayTree {
   /** The node's object; made on demand for a hard-linked file that was copied up. */
   node(id: NodeId): OverlayNode | undefined {
     return this.nodes.get(id) ?? (this.hardLinks.has(id) ? this.hardLinks.node(id) : undefined);
+  }
+
+  /**
+   * Whether a file that was just made, like `fd`, has no extended attributes. They all have some
+   * where a security module labels files, so the first one tells for the whole view.
+   */
+  leavesFilesBare(fd: number): boolean {
+    if (this.#leavesFilesBare === undefined) {
+      const list = sys.listxattrat(fd, "" as ByteString);
+      this.#leavesFilesBare = typeof list !== "number" && list.length === 0;
+    }
+    return this.#leavesFilesBare;
   }
 
   /** True when the ID can belong to a node. */

@@ -12,8 +12,6 @@ import { isOverlayAttribute } from "./format.js";
 import type { OverlayNode } from "./node-table.js";
 import type { OverlayTree } from "./overlay-tree.js";
 
-const DEFAULT_ACL = "system.posix_acl_default" as ByteString;
-
 function lowerXattr(tree: OverlayTree, id: NodeId, name: ByteString): Xattr | undefined {
   return tree.index.xattrs(id).find((xattr) => xattr.name === name);
 }
@@ -27,6 +25,8 @@ function upperXattr(tree: OverlayTree, node: OverlayNode, name: ByteString): Buf
 export function getXattr(tree: OverlayTree, id: NodeId, name: ByteString): Buffer | Result {
   if (isOverlayAttribute(name)) return -EOPNOTSUPP;
   const node = tree.node(id);
+  // The kernel asks for security.capability before the first write to every new file.
+  if (node?.isBare && name.startsWith("security.")) return -ENODATA;
   if (node?.hasUpper) return upperXattr(tree, node, name);
   if (!tree.exists(id)) return -ESTALE;
   return lowerXattr(tree, id, name)?.value ?? -ENODATA;
@@ -73,7 +73,7 @@ export function setXattr(
   if (dirfd < 0) return dirfd;
   const result = sys.setxattrat(dirfd, node.places[0]!.name, name, value, flags);
   if (result < 0) return result;
-  noteChange(node, name);
+  noteChange(node);
   return killSgid ? dropSetGroupId(tree, node) : 0;
 }
 
@@ -89,13 +89,13 @@ export function removeXattr(tree: OverlayTree, id: NodeId, name: ByteString): Re
   const dirfd = tree.holderFd(node);
   if (dirfd < 0) return dirfd;
   const result = sys.removexattrat(dirfd, node.places[0]!.name, name);
-  if (result >= 0) noteChange(node, name);
+  if (result >= 0) noteChange(node);
   return result;
 }
 
-function noteChange(node: OverlayNode, name: ByteString): void {
-  if (name === DEFAULT_ACL && node.directory !== undefined)
-    node.directory.hasDefaultAcl = undefined;
+function noteChange(node: OverlayNode): void {
+  node.isBare = false;
+  if (node.directory !== undefined) node.directory.heritage = undefined;
 }
 
 function dropSetGroupId(tree: OverlayTree, node: OverlayNode): Result {

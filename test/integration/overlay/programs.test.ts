@@ -202,6 +202,24 @@ assert oct(os.stat("tmp/f").st_mode) == "0o100600" and os.stat("tmp/f").st_uid =
     expect(shell(view, "stat -c '%a %u' acl/f acl/mine")).toBe("660 0\n660 1000\n");
   });
 
+  it("hands down what a directory was given after the first file was made in it", () => {
+    shell(
+      view,
+      "mkdir late && touch late/a && chgrp 1000 late && chmod g+s late && touch late/b && chmod g-s late && touch late/c && setfacl -d -m u:1000:rwx late && touch late/d && setfacl -k late && touch late/e",
+    );
+    expect(shell(view, "cd late && stat -c %g a b c d e | xargs")).toBe("0 1000 0 0 0\n");
+    expect(
+      shell(view, "getfacl -cn late/d | grep -c user:1000; ! getfacl -cn late/e | grep user:1"),
+    ).toBe("1\n");
+  });
+
+  it("shows the capability that a new file was given after it was written to", () => {
+    shell(view, "echo new >data/new && setcap cap_chown=ep data/new");
+    expect(shell(view, "getcap data/new")).toContain("cap_chown=ep");
+    shell(view, "echo more >>data/new");
+    expect(shell(view, "getcap data/new")).toBe("");
+  });
+
   it("goes on reading a directory right while its entries come and go", () => {
     python(
       view,
