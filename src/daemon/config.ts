@@ -49,6 +49,8 @@ export interface DaemonConfig {
   readonly containerdAddress: string | undefined;
   /** Path of the socket for kubelets, whose image service this daemon is then; absent: none. */
   readonly criSocket: string | undefined;
+  /** "HOST:PORT" for health checks from outside; absent: the sockets alone answer them. */
+  readonly healthAddress: string | undefined;
   /** A layer that unpacks to more GiB is refused; undefined: the default (see layers/limits.ts). */
   readonly maxLayerGib: number | undefined;
   /** So is one that unpacks to more than this many times its size, once that is beyond 1 GiB. */
@@ -79,6 +81,7 @@ export interface ConfigFlags {
   readonly containerdMounts?: string | undefined;
   readonly containerdAddress?: string | undefined;
   readonly criSocket?: string | undefined;
+  readonly healthAddress?: string | undefined;
   readonly maxLayerGib?: number | undefined;
   readonly maxLayerRatio?: number | undefined;
   readonly gcHigh?: number | undefined;
@@ -101,6 +104,7 @@ const percent = v.pipe(
   v.minValue(1),
   v.maxValue(99, "must be a percentage from 1 to 99"),
 );
+const ADDRESS = /^(?:\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}$/;
 const SETTINGS = {
   root: text,
   state: text,
@@ -115,6 +119,7 @@ const SETTINGS = {
   containerdMounts: v.picklist(MOUNT_FORMS, `must be one of ${MOUNT_FORMS.join(", ")}`),
   containerdAddress: text,
   criSocket: text,
+  healthAddress: v.pipe(v.string(), v.regex(ADDRESS, "want HOST:PORT, as in 127.0.0.1:7878")),
   maxLayerGib: limit,
   maxLayerRatio: limit,
   gcHigh: percent,
@@ -296,6 +301,7 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     containerdAddress: resolved(given.containerdAddress),
     containerdMounts: given.containerdMounts ?? "fuse",
     criSocket: resolved(given.criSocket),
+    healthAddress: given.healthAddress,
     maxLayerGib: given.maxLayerGib,
     maxLayerRatio: given.maxLayerRatio,
     ...thresholds(given),

@@ -19,7 +19,7 @@ import { Unpacker } from "../snapshots/unpacker.js";
 import { Views } from "../views/views.js";
 import { type DaemonConfig, layerLimits } from "./config.js";
 import { socketIn } from "./default-paths.js";
-import { listenForEngines } from "./engines.js";
+import { answerHealthChecks, listenForEngines } from "./engines.js";
 import { LockFile } from "./lock-file.js";
 import { examineMachine } from "./machine.js";
 
@@ -112,6 +112,7 @@ async function start(
   server.accept();
   containerd?.server.accept();
   kubelet?.accept();
+  await answerHealthChecks(config, core, [server, containerd?.server, kubelet], onCleanup);
   return core;
 }
 

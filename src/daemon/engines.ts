@@ -3,6 +3,7 @@
 import { ContainerdClient } from "../services/containerd/containerd-client.js";
 import { ImagePublisher } from "../services/containerd/image-publisher.js";
 import type { Core } from "../services/core.js";
+import { HealthServer } from "../services/health-server.js";
 import { containerdApi, criApi, RpcServer } from "../services/server.js";
 import { FailedPreconditionError } from "../system/errors.js";
 import { ProxySnapshots } from "../views/proxy-snapshots.js";
@@ -46,6 +47,19 @@ export async function listenForEngines(
   const kubelet =
     criSocket === undefined ? undefined : await listen(criApi(criSocket, { core, publisher }));
   return { containerd: snapshots && server && { snapshots, server }, kubelet };
+}
+
+/** Health checks from outside, if configured. Answers from now on. @throws UnavailableError */
+export async function answerHealthChecks(
+  { healthAddress }: DaemonConfig,
+  { log }: Core,
+  servers: readonly (RpcServer | undefined)[],
+  onCleanup: OnCleanup,
+): Promise<void> {
+  if (healthAddress === undefined) return;
+  const services = servers.flatMap((server) => server?.services ?? []);
+  const health = await HealthServer.listen(healthAddress, services, log);
+  onCleanup(() => health.close());
 }
 
 function openSnapshots(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {

@@ -123,7 +123,11 @@ export class RpcServer {
   readonly #calls = new Set<Promise<void>>();
   readonly #inject: (connection: net.Socket) => void;
 
+  /** Full names of its services. */
+  readonly services: readonly string[];
+
   private constructor(api: ServedApi) {
+    this.services = api.services;
     this.#socketPath = api.socketPath;
     this.#grpc = this.#makeServer(api);
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());

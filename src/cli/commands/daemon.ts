@@ -21,6 +21,7 @@ interface DaemonFlags {
   readonly containerdMounts?: string;
   readonly containerdAddress?: string;
   readonly criSocket?: string;
+  readonly healthAddress?: string;
   readonly maxLayerGib?: number;
   readonly maxLayerRatio?: number;
   readonly gcHigh?: number;
@@ -60,6 +61,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
       "Its own socket, to unpack and diff for it and to hand it images",
     )
     .option("--cri-socket <path>", "Also be the image service of a kubelet, on this socket")
+    .option("--health-address <host:port>", "Answer gRPC health checks here, too")
     .option("--max-layer-gib <count>", "Refuse layers that unpack to more (default: 1024)", countOf)
     .option(
       "--max-layer-ratio <count>",
@@ -108,7 +110,15 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
-  const { containerdSocket, containerdMounts, containerdAddress, criSocket, gcHigh, gcLow } = flags;
+  const {
+    containerdSocket,
+    containerdMounts,
+    containerdAddress,
+    criSocket,
+    healthAddress,
+    gcHigh,
+    gcLow,
+  } = flags;
   const { logLevel, keepMounts, fuseWorkers, unpackWorkers, maxLayerGib, maxLayerRatio } = flags;
   const code = await daemon.runDaemon({
     root,
@@ -126,6 +136,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     containerdMounts,
     containerdAddress,
     criSocket,
+    healthAddress,
     maxLayerGib,
     maxLayerRatio,
     gcHigh,

@@ -58,6 +58,8 @@ describe("loadConfig", () => {
   it("serves a kubelet only when it is given a socket, whose path is made absolute", () => {
     expect(loadConfig({}, {}).criSocket).toBeUndefined();
     expect(loadConfig({}, { VARVE_CRI_SOCKET: "/run/cri.sock" }).criSocket).toBe("/run/cri.sock");
+    expect(loadConfig({ healthAddress: "[::]:7878" }, {}).healthAddress).toBe("[::]:7878");
+    expect(failureOf(() => loadConfig({ healthAddress: "7878" }, {})).message).toMatch(/HOST:PORT/);
     expect(loadConfig({ criSocket: "cri.sock" }, {}).criSocket).toBe(path.resolve("cri.sock"));
   });
 
