@@ -49,6 +49,15 @@ export function isConfigType(mediaType: string): boolean {
   return mediaType === OCI_CONFIG || mediaType === DOCKER_CONFIG;
 }
 
+/**
+ * True for a layer that may only be had from the addresses in its descriptor.
+ *
+ * @see OCI image-spec layer.md, "Non-Distributable Layers"
+ */
+export function isForeignLayerType(mediaType: string): boolean {
+  return mediaType.startsWith(OCI_FOREIGN_LAYER) || mediaType.startsWith(DOCKER_FOREIGN_LAYER);
+}
+
 /** How a layer of this type is compressed; undefined for a type that is no layer. */
 export function layerCompression(mediaType: string): LayerCompression | undefined {
   return LAYERS.get(mediaType);

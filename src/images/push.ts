@@ -9,12 +9,12 @@ import { isComplete, readManifest } from "./image-graph.js";
 import type { ImageStore } from "./image-store.js";
 import { MAX_MANIFEST_BYTES } from "./limits.js";
 import { parseIndex } from "./manifest.js";
-import { isIndexType, isManifestType } from "./media-types.js";
+import { isForeignLayerType, isIndexType, isManifestType } from "./media-types.js";
 import { formatPlatform } from "./platform.js";
 
 /** What is to be sent. */
 export interface PushPlan {
-  /** Configs and layers, each once. */
+  /** Configs and layers, each once; without layers that may not be distributed. */
   readonly blobs: readonly Descriptor[];
   /** Manifests and indexes, children before those that list them; the last is the target. */
   readonly manifests: readonly Descriptor[];
@@ -86,7 +86,11 @@ class Tree {
         return;
       }
       const manifest = await readManifest(this.#content, descriptor);
-      for (const blob of [manifest.config, ...manifest.layers]) this.#blobs.set(blob.digest, blob);
+      for (const blob of [manifest.config, ...manifest.layers]) {
+        // Their licence forbids it; whoever pulls has them from their own addresses, too.
+        if (isForeignLayerType(blob.mediaType) && (blob.urls ?? []).length > 0) continue;
+        this.#blobs.set(blob.digest, blob);
+      }
     }
     this.#manifests.set(digest, descriptor);
   }

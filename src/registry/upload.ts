@@ -7,7 +7,7 @@
 import { createReadStream } from "node:fs";
 import { Readable } from "node:stream";
 import type { Descriptor } from "../content/descriptor.js";
-import { UnavailableError } from "../system/errors.js";
+import { ResourceExhaustedError, UnavailableError } from "../system/errors.js";
 import type { Connection, HostAnswer } from "./connection.js";
 import { TransientError } from "./failures.js";
 import type { Repository } from "./repository.js";
@@ -28,12 +28,27 @@ export interface Upload {
 /** How a blob came to be in the repository. */
 export type UploadOutcome = "exists" | "mounted" | "sent";
 
-/** Smaller blobs go in one request, larger ones in one that can be resumed. */
+/** Smaller blobs go in one request, larger ones in some that can be resumed. */
 const MONOLITHIC_BYTES = 1024 * 1024;
+
+/** What a request carries at most when one with everything is too much for the registry. */
+const CHUNK_BYTES = [64 * 1024 * 1024, 16 * 1024 * 1024, 4 * 1024 * 1024];
+
+const READ_BYTES = 256 * 1024;
+
+/** An upload under way. */
+interface UploadState {
+  /** Where the next request goes. */
+  target: URL;
+  /** Bytes that the registry is known to have. */
+  offset: number;
+  chunkBytes: number;
+}
 
 /**
  * Makes sure that the repository has a blob: by looking, by mounting it from another repository, or
- * by sending it. A broken upload goes on where the registry says that it stopped.
+ * by sending it. A broken upload goes on where the registry says that it stopped, or from the start
+ * when the registry has given it up.
  *
  * @throws PermissionDeniedError, UnavailableError, ResourceExhaustedError, CancelledError
  */
@@ -42,29 +57,38 @@ export async function uploadBlob(upload: Upload): Promise<UploadOutcome> {
   const { domain, path } = repository.name;
   const what = `push blob ${descriptor.digest} to ${domain}/${path}`;
   const connection = repository.connections("push").at(-1)!;
-  if (await hasBlob(upload, connection, what)) return "exists";
-  return await withRetries(repository.retry, signal, async () => {
-    const started = await startUpload(upload, connection, what);
-    if (started.status === 201) return "mounted";
-    await sendBlob(upload, connection, locationOf(started, what), what);
+  const isThere = () => hasBlob(upload, connection, what);
+  if (await withRetries(repository.retry, signal, isThere)) return "exists";
+  let state: UploadState | undefined;
+  return await withRetries(repository.retry, signal, async (progressed) => {
+    if (state !== undefined) {
+      const before = state.offset;
+      state = await resume(upload, connection, state, what);
+      if (state !== undefined && state.offset > before) progressed();
+      // Perhaps all was well but the last answer.
+      if (state === undefined && (await isThere())) return "sent";
+    }
+    if (state === undefined) {
+      const started = await startUpload(upload, connection, what);
+      if (started.status === 201) return "mounted";
+      state = { target: locationOf(started, what), offset: 0, chunkBytes: descriptor.size };
+    }
+    await sendRest(upload, connection, state, what);
     return "sent";
   });
 }
 
 async function hasBlob(upload: Upload, connection: Connection, what: string): Promise<boolean> {
-  const { repository, descriptor, signal } = upload;
-  return await withRetries(repository.retry, signal, async () => {
-    const answer = await connection.send({
-      method: "HEAD",
-      path: `/${repository.name.path}/blobs/${descriptor.digest}`,
-      scopes: connection.scopes("pull,push"),
-      signal,
-      what,
-      accept: [200, 404],
-    });
-    await answer.body.dump();
-    return answer.status === 200;
+  const answer = await connection.send({
+    method: "HEAD",
+    path: `/${connection.host.path}/blobs/${upload.descriptor.digest}`,
+    scopes: connection.scopes("pull,push"),
+    signal: upload.signal,
+    what,
+    accept: [200, 404],
   });
+  await answer.body.dump();
+  return answer.status === 200;
 }
 
 /** Starts an upload; each known source is tried for a mount first. */
@@ -99,62 +123,70 @@ async function startUpload(
   return answer;
 }
 
-async function sendBlob(
+async function sendRest(
   upload: Upload,
   connection: Connection,
-  location: URL,
+  state: UploadState,
   what: string,
 ): Promise<void> {
   const { size } = upload.descriptor;
-  if (size <= MONOLITHIC_BYTES) return await finish(upload, connection, location, 0, what);
-  const state = { target: location, offset: 0 };
-  let isInterrupted = false;
-  await withRetries(upload.repository.retry, upload.signal, async (progressed) => {
-    if (isInterrupted) {
-      const before = state.offset;
-      Object.assign(state, await uploadState(upload, connection, state.target, what));
-      if (state.offset > before) progressed();
+  if (size > MONOLITHIC_BYTES) {
+    while (state.offset < size) {
+      try {
+        await sendChunk(upload, connection, state, what);
+      } catch (error) {
+        const smaller = CHUNK_BYTES.find((bytes) => bytes < Math.min(state.chunkBytes, size));
+        // A proxy before the registry may allow less than the registry does.
+        if (!(error instanceof ResourceExhaustedError) || smaller === undefined) throw error;
+        state.chunkBytes = smaller;
+      }
     }
-    if (state.offset === size) return;
-    isInterrupted = true;
-    const answer = await connection.send({
-      method: "PATCH",
-      path: state.target.href,
-      headers: {
-        "content-type": "application/octet-stream",
-        "content-length": String(size - state.offset),
-        "content-range": `${state.offset}-${size - 1}`,
-      },
-      body: readFrom(upload, state.offset),
-      scopes: connection.scopes("pull,push"),
-      signal: upload.signal,
-      what,
-      accept: [201, 202, 204],
-    });
-    await answer.body.dump();
-    state.target = locationOf(answer, what);
-    state.offset = size;
+  }
+  await finish(upload, connection, state, what);
+}
+
+async function sendChunk(
+  upload: Upload,
+  connection: Connection,
+  state: UploadState,
+  what: string,
+): Promise<void> {
+  const end = Math.min(upload.descriptor.size, state.offset + state.chunkBytes);
+  const answer = await connection.send({
+    method: "PATCH",
+    path: state.target.href,
+    headers: {
+      "content-type": "application/octet-stream",
+      "content-length": String(end - state.offset),
+      "content-range": `${state.offset}-${end - 1}`,
+    },
+    body: readFrom(upload, state.offset, end),
+    scopes: connection.scopes("pull,push"),
+    signal: upload.signal,
+    what,
+    accept: [201, 202, 204],
   });
-  await finish(upload, connection, state.target, size, what);
+  await answer.body.dump();
+  state.target = locationOf(answer, what);
+  state.offset = end;
 }
 
 /** Ends an upload with what is left of the blob. */
 async function finish(
   upload: Upload,
   connection: Connection,
-  location: URL,
-  offset: number,
+  state: UploadState,
   what: string,
 ): Promise<void> {
   const { descriptor, signal } = upload;
-  const target = new URL(location);
+  const target = new URL(state.target);
   target.searchParams.set("digest", descriptor.digest);
-  const rest = descriptor.size - offset;
+  const rest = descriptor.size - state.offset;
   const answer = await connection.send({
     method: "PUT",
     path: target.href,
     headers: { "content-type": "application/octet-stream", "content-length": String(rest) },
-    ...(rest === 0 ? {} : { body: readFrom(upload, offset) }),
+    ...(rest === 0 ? {} : { body: readFrom(upload, state.offset, descriptor.size) }),
     scopes: connection.scopes("pull,push"),
     signal,
     what,
@@ -164,25 +196,28 @@ async function finish(
   upload.report(descriptor.size);
 }
 
-/** Where an upload is and how many bytes the registry has of it. */
-async function uploadState(
+/** Asks how far an upload is; undefined when the registry knows nothing of it any more. */
+async function resume(
   upload: Upload,
   connection: Connection,
-  target: URL,
+  state: UploadState,
   what: string,
-): Promise<{ offset: number; target: URL }> {
+): Promise<UploadState | undefined> {
   const answer = await connection.send({
     method: "GET",
-    path: target.href,
+    path: state.target.href,
     scopes: connection.scopes("pull,push"),
     signal: upload.signal,
     what,
-    accept: [204],
+    // docker-registry gives up an upload whose body broke, and says so in one of these ways.
+    accept: [204, 400, 404, 416],
   });
   await answer.body.dump();
+  if (answer.status !== 204) return undefined;
   // An empty upload says "0-0" too. Taken for none: a registry that really has one byte refuses.
   const last = Number(/^(?:bytes=)?0-(\d+)$/.exec(String(answer.headers.range ?? ""))?.[1] ?? 0);
-  return { offset: last === 0 ? 0 : last + 1, target: locationOf(answer, what) };
+  const offset = last === 0 ? 0 : last + 1;
+  return { ...state, offset, target: locationOf(answer, what) };
 }
 
 function locationOf(answer: HostAnswer, what: string): URL {
@@ -193,9 +228,13 @@ function locationOf(answer: HostAnswer, what: string): URL {
   throw new UnavailableError(`${what}: the registry does not say where to send the blob`);
 }
 
-function readFrom(upload: Upload, start: number): Readable {
+function readFrom(upload: Upload, start: number, end: number): Readable {
   async function* chunks(): AsyncGenerator<Buffer> {
-    const stream = createReadStream(upload.file, { start, highWaterMark: 256 * 1024 });
+    const stream = createReadStream(upload.file, {
+      start,
+      end: end - 1,
+      highWaterMark: READ_BYTES,
+    });
     let sent = start;
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       yield chunk;

@@ -196,6 +196,48 @@ describe("unpacked layers", () => {
   });
 });
 
+describe("a layer that may not be distributed", () => {
+  it("is fetched from its own address, without credentials, and not pushed", async () => {
+    const { digest } = addImage("1", "amd64");
+    const manifest = JSON.parse(fake.manifests.get(digest)!.bytes.toString());
+    const [first, second] = manifest.layers as [Descriptor, Descriptor];
+    const bytes = fake.blobs.get(second.digest)!;
+    const elsewhere = await FakeRegistry.start();
+    try {
+      const seen: unknown[] = [];
+      elsewhere.intercept = (request, response) => {
+        seen.push(request.headers.authorization);
+        response.end(bytes);
+        return true;
+      };
+      fake.blobs.delete(second.digest);
+      const mediaType = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+      const urls = [`http://${elsewhere.domain}/base.tar.gz`];
+      const layers = [first, { ...second, mediaType, urls }];
+      fake.addManifest("2", { ...manifest, layers });
+      const means = { ...access, username: "user", password: "secret" };
+      await pull(name("2"), { platforms: ["linux/amd64"], access: means });
+      expect(seen).toEqual([undefined]);
+      const sent: string[] = [];
+      fake.intercept = (request, response) => {
+        if (request.method === "GET" || request.method === "HEAD") return false;
+        sent.push(`${request.method} ${request.url?.replace(/^.*digest=/, "")}`);
+        const location = "/v2/other/app/blobs/uploads/one";
+        response.writeHead(request.method === "POST" ? 202 : 201, { location }).end();
+        return true;
+      };
+      const request = { reference: name("2"), destination: `${fake.domain}/other/app:2`, access };
+      fake.blobs.clear();
+      for await (const _ of daemon.client.pushImage(request));
+      const digests = sent.map((one) => decodeURIComponent(one));
+      expect(digests.some((one) => one.includes(first.digest))).toBe(true);
+      expect(digests.some((one) => one.includes(second.digest))).toBe(false);
+    } finally {
+      await elsewhere.dispose();
+    }
+  });
+});
+
 describe("what is no image", () => {
   it("is refused by its name: schema 1, an artifact", async () => {
     fake.addManifest("old", { schemaVersion: 1, signatures: [] }, SCHEMA1);
