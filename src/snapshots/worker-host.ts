@@ -44,11 +44,20 @@ export class WorkerHost {
     file: string;
     name: string;
     workerData?: unknown;
+    /** Bounds the space for new objects; without it each thread may keep tens of MB of garbage. */
+    youngGenerationMb?: number;
     onEvent?: (event: unknown) => void;
     onExit?: (error: Error | undefined) => void;
   }) {
     this.#name = o.name;
-    this.#worker = new Worker(o.file, { workerData: o.workerData, name: o.name });
+    const { youngGenerationMb: maxYoungGenerationSizeMb } = o;
+    this.#worker = new Worker(o.file, {
+      workerData: o.workerData,
+      name: o.name,
+      ...(maxYoungGenerationSizeMb === undefined
+        ? {}
+        : { resourceLimits: { maxYoungGenerationSizeMb } }),
+    });
     let crash: Error | undefined;
     this.#worker.on("message", (message: FromWorker) => this.#receive(message, o.onEvent));
     this.#worker.on("error", (error) => {
