@@ -8,8 +8,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 export class PrivateContainerd {
   #child;
 
-  /** @param {import("./workspace.mjs").Workspace} workspace */
-  constructor(workspace, name = "containerd") {
+  /**
+   * @param {import("./workspace.mjs").Workspace} workspace
+   * @param {string} [snapshotter] socket of a proxy snapshotter, which is called "varve"
+   */
+  constructor(workspace, name = "containerd", snapshotter = undefined) {
+    this.snapshotter = snapshotter;
     this.workspace = workspace;
     this.name = name;
     this.dir = workspace.makeDir(name);
@@ -29,7 +33,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
   address = "${this.socket}"
 [ttrpc]
   address = "${this.dir}/t.sock"
-`,
+${this.snapshotter === undefined ? "" : `[proxy_plugins.varve]\n  type = "snapshot"\n  address = "${this.snapshotter}"\n`}`,
     );
     const log = openSync(path.join(this.dir, "log"), "a");
     this.#child = spawn("containerd", ["--config", config], { stdio: ["ignore", log, log] });
