@@ -58,7 +58,8 @@ export function renderFrame(
   const shown = tasks.length <= room ? tasks : mostInteresting(tasks, room - 1);
   const idWidth = Math.min(
     Math.max(12, ...shown.map((task) => displayWidth(shortId(task.id)))),
-    Math.max(12, Math.floor(width / 3)),
+    // A quarter: a long reference must not take the place of the rates on 80 columns.
+    Math.max(12, Math.floor(width / 4)),
   );
   const lines = shown.map((task) => truncateText(taskLine(task, idWidth, width, nowMs), width));
   if (shown.length < tasks.length) lines.push(truncateText(restLine(tasks, shown), width));

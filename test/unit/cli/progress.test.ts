@@ -28,6 +28,14 @@ describe("a progress frame", () => {
     ]);
   });
 
+  it("keeps the rate on 80 columns beside a long reference", () => {
+    const name = task({ id: "registry.example:5000/team/app:1", action: "done" });
+    const half = task({ action: "downloading", current: 36_172_839, total: 72_345_678 });
+    expect(renderFrame([name, half], SIZE_80, 1000)[1]).toMatch(
+      /36\.2MB \/ 72\.3MB {2}36\.2MB\/s$/,
+    );
+  });
+
   it("has bars of one length whatever the figures", () => {
     const lines = renderFrame(
       [
