@@ -2,11 +2,13 @@
 #include <napi.h>
 
 #include "fuse_channel.hh"
+#include "stream_reader.hh"
 #include "syscalls.hh"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("syscalls", InitSyscalls(env));
   exports.Set("fuse", InitFuse(env));
+  exports.Set("StreamReader", DefineStreamReader(env));
   return exports;
 }
 

@@ -6,7 +6,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from "../fuse/constants.js";
 import { CPU_LATENCY_DEVICE } from "../fuse/wake-ups.js";
-import { gunzipProgram, requireZstd } from "../layers/compression.js";
+import { fastestGunzip, type Gunzipper, requireZstd } from "../layers/compression.js";
 import type { Machine } from "../services/core.js";
 
 const CAP_SYS_ADMIN = 21n;
@@ -26,11 +26,11 @@ const FILE_SYSTEMS: Readonly<Record<number, string>> = {
 /** Looks at the machine. `root` must exist. */
 export async function examineMachine(root: string): Promise<Machine> {
   const privileged = isPrivileged();
-  const gunzip = gunzipProgram();
+  const gunzip = fastestGunzip();
   return {
     version: packageVersion(),
     privileged,
-    decompressor: gunzip === undefined ? "node:zlib" : path.basename(gunzip),
+    decompressor: gunzip.kind === "program" ? path.basename(gunzip.path) : gunzip.kind,
     fuseProtocol: `${FUSE_KERNEL_VERSION}.${FUSE_KERNEL_MINOR_VERSION}`,
     storageFilesystem: await fileSystemOf(root),
     fallbacks: [...listFallbacks(privileged, gunzip)],
@@ -49,7 +49,7 @@ function isPrivileged(): boolean {
   return isFirstNamespace && ((BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
 }
 
-function* listFallbacks(privileged: boolean, gunzip: string | undefined): Generator<string> {
+function* listFallbacks(privileged: boolean, gunzip: Gunzipper): Generator<string> {
   if (!existsSync("/dev/fuse")) {
     yield "/dev/fuse is missing: nothing can be mounted until the fuse module is loaded";
   }
@@ -64,10 +64,10 @@ function* listFallbacks(privileged: boolean, gunzip: string | undefined): Genera
   if (!isWritable(CPU_LATENCY_DEVICE)) {
     yield `${CPU_LATENCY_DEVICE} is not open to this user: views are slower while the machine is idle otherwise, as sleeping CPUs have to be woken for each request`;
   }
-  if (gunzip === undefined) {
-    yield "neither igzip nor unpigz is on PATH: node:zlib unpacks gzip layers, at less than half the speed of igzip (package isal)";
-  } else if (path.basename(gunzip) !== "igzip") {
-    yield "igzip is not on PATH: unpigz unpacks gzip layers, at about half its speed (package isal)";
+  if (gunzip.kind === "node:zlib") {
+    yield "neither ISA-L nor unpigz is there: node:zlib unpacks gzip layers, at less than half the speed (install libisal-dev and build again)";
+  } else if (gunzip.kind === "program") {
+    yield "varve was built without ISA-L, or it is not installed: unpigz unpacks gzip layers, at about half its speed (install libisal-dev and build again)";
   }
   if (!hasZstd())
     yield "zstd is not on PATH: layers compressed with it cannot be unpacked (package zstd)";

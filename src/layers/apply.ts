@@ -3,12 +3,11 @@
  * bytes, nothing of them kept.
  */
 
-import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import type { Digest } from "../content/digest.js";
 import type { ByteString } from "../system/bytes.js";
 import { CorruptDataError, ResourceExhaustedError } from "../system/errors.js";
-import { openDecompressed } from "./compression.js";
+import { DecompressedBlob } from "./decompressed-blob.js";
 import { AUFS_LINKS, cleanEntryPath, entryMeaning } from "./entry-path.js";
 import type { LowerLink } from "./hard-links.js";
 import { LayerTreeWriter } from "./layer-tree-writer.js";
@@ -88,23 +87,16 @@ async function feed(
   subject: string,
   limits: LayerLimits,
 ): Promise<{ diffId: Digest; tarBytes: number }> {
-  const hash = createHash("sha256");
   const blobBytes = statSync(options.blobPath).size;
   const { blobPath, mediaType, signal, onProgress } = options;
+  const blob = new DecompressedBlob({ blobPath, mediaType, subject, signal, onProgress });
   let tarBytes = 0;
-  for await (const chunk of openDecompressed({
-    blobPath,
-    mediaType,
-    subject,
-    signal,
-    onProgress,
-  })) {
+  for await (const chunk of blob.chunks()) {
     tarBytes += chunk.length;
     requireModest(tarBytes, blobBytes, subject, limits);
-    hash.update(chunk);
     reader.write(chunk);
   }
-  return { diffId: `sha256:${hash.digest("hex")}` as Digest, tarBytes };
+  return { diffId: blob.diffId(), tarBytes };
 }
 
 /** Stops decompression bombs. */

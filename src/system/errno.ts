@@ -82,8 +82,12 @@ export const ENOTEMPTY = 39;
 export const ELOOP = 40;
 /** No such extended attribute. */
 export const ENODATA = 61;
+/** Bad message: data that are not in their format. */
+export const EBADMSG = 74;
 /** Value too large for defined data type. */
 export const EOVERFLOW = 75;
+/** Illegal byte sequence. */
+export const EILSEQ = 84;
 /** The file system does not do this. */
 export const EOPNOTSUPP = 95;
 /** Address already in use. */

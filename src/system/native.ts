@@ -227,8 +227,41 @@ export interface FuseNative {
   umountAsync(target: ByteString, flags: number): Promise<number>;
 }
 
+/**
+ * Reads a file or pipe ahead on a thread of its own, inflates it on demand and hashes what comes out.
+ * Not for a thread that must not wait: `next` blocks.
+ */
+export interface StreamReader {
+  /**
+   * Waits for the next bytes: how many the ring's next buffer (the first at the first call) now
+   * holds, 0 at the end, or a negative errno. They are borrowed until the next call. gzip: -EBADMSG
+   * for damaged data, -EILSEQ for a wrong checksum or length, -ENODATA for a missing end.
+   */
+  next(): number;
+  /** Bytes read of the source so far. */
+  consumed(): number;
+  /** SHA-256 of all that came out; to be asked once, after the end, where `canHash`. */
+  digest(): Buffer | undefined;
+  /** Ends the thread; waits for a read that is under way. Idempotent. */
+  close(): void;
+}
+
+/** Makes stream readers. */
+export interface StreamReaderClass {
+  /** Whether gzip can be inflated (ISA-L is installed). */
+  readonly canGunzip: boolean;
+  /** Whether `digest` has an answer (Node exports its OpenSSL). */
+  readonly canHash: boolean;
+  /**
+   * @param fd duplicated; gzip files are read from their start, others from the descriptor's position
+   * @param ring buffers that are filled in turn, at least two
+   */
+  new (fd: number, isGzip: boolean, ring: readonly Buffer[]): StreamReader;
+}
+
 /** All that the addon exports. */
 export interface NativeAddon {
   readonly syscalls: Syscalls;
   readonly fuse: FuseNative;
+  readonly StreamReader: StreamReaderClass;
 }

@@ -17,10 +17,10 @@ import {
   type Compression,
   compressionOf,
   detectCompression,
+  fastestGunzip,
   findProgram,
-  gunzipProgram,
-  openDecompressed,
 } from "../../../src/layers/compression.js";
+import { DecompressedBlob, type DecompressOptions } from "../../../src/layers/decompressed-blob.js";
 import { LayerCompressor } from "../../../src/layers/layer-compressor.js";
 
 let scratch: string;
@@ -42,18 +42,15 @@ const CONTENT = Buffer.from(randomBytes(600_000).toString("base64"));
 async function read(data: Buffer, mediaType = GZIP, signal?: AbortSignal): Promise<Buffer> {
   const blobPath = join(scratch, "blob");
   writeFileSync(blobPath, data);
+  const blob = new DecompressedBlob({ blobPath, mediaType, subject: "layer test", signal });
   const chunks: Buffer[] = [];
-  for await (const chunk of openDecompressed({
-    blobPath,
-    mediaType,
-    subject: "layer test",
-    signal,
-  })) {
-    chunks.push(Buffer.from(chunk));
-  }
-  return Buffer.concat(chunks);
+  for await (const chunk of blob.chunks()) chunks.push(Buffer.from(chunk));
+  const whole = Buffer.concat(chunks);
+  expect(blob.diffId()).toBe(hash(whole));
+  return whole;
 }
 
+const open = (options: DecompressOptions) => new DecompressedBlob(options).chunks();
 const hash = (data: Buffer) => `sha256:${createHash("sha256").update(data).digest("hex")}`;
 
 /** A PATH on which only the named programs are found. */
@@ -106,12 +103,11 @@ describe("detection", () => {
   });
 });
 
-describe.each(["igzip", "unpigz", "node:zlib"])("gunzip by %s", (program) => {
+describe.each(["isa-l", "program", "node:zlib"] as const)("gunzip by %s", (kind) => {
   beforeEach(() => {
-    if (program !== "igzip") process.env.CONTAINERD_DISABLE_IGZIP = "1";
-    if (program === "node:zlib") process.env.CONTAINERD_DISABLE_PIGZ = "true";
-    const expected = program === "node:zlib" ? undefined : findProgram(program);
-    expect(gunzipProgram()).toBe(expected);
+    if (kind !== "isa-l") process.env.CONTAINERD_DISABLE_IGZIP = "1";
+    if (kind === "node:zlib") process.env.CONTAINERD_DISABLE_PIGZ = "true";
+    expect(fastestGunzip()).toMatchObject({ kind });
   });
 
   it("reads one member, several, and empty ones", async () => {
@@ -149,13 +145,13 @@ describe.each(["igzip", "unpigz", "node:zlib"])("gunzip by %s", (program) => {
     const blobPath = join(scratch, "blob");
     writeFileSync(blobPath, gzipSync(Buffer.alloc(64 << 20)));
     const options = { blobPath, mediaType: GZIP, subject: "layer test" };
-    for await (const chunk of openDecompressed(options)) {
+    for await (const chunk of open(options)) {
       expect(chunk.length).toBeGreaterThan(0);
       break;
     }
     const controller = new AbortController();
     const reading = async () => {
-      for await (const _ of openDecompressed({ ...options, signal: controller.signal })) {
+      for await (const _ of open({ ...options, signal: controller.signal })) {
         controller.abort();
       }
     };
@@ -166,7 +162,8 @@ describe.each(["igzip", "unpigz", "node:zlib"])("gunzip by %s", (program) => {
 it("without any program gzip still works, and zstd says what to install", async () => {
   const zstd = execFileSync("zstd", ["-q", "-c"], { input: CONTENT, maxBuffer: 1 << 27 });
   onlyPrograms();
-  expect(gunzipProgram()).toBeUndefined();
+  process.env.CONTAINERD_DISABLE_IGZIP = "1";
+  expect(fastestGunzip()).toEqual({ kind: "node:zlib" });
   expect((await read(gzipSync(CONTENT))).equals(CONTENT)).toBe(true);
   await expect(read(zstd)).rejects.toMatchObject({
     code: "UNSUPPORTED",
@@ -174,9 +171,12 @@ it("without any program gzip still works, and zstd says what to install", async 
   });
 });
 
-it("containerd's variables switch a program off only when they say yes", () => {
+it("containerd's variables switch an inflater off only when they say yes", () => {
   process.env.CONTAINERD_DISABLE_IGZIP = "false";
-  expect(gunzipProgram()).toBe(findProgram("igzip") ?? findProgram("unpigz"));
+  expect(fastestGunzip()).toEqual({ kind: "isa-l" });
+  process.env.CONTAINERD_DISABLE_IGZIP = "true";
+  process.env.CONTAINERD_DISABLE_PIGZ = "0";
+  expect(fastestGunzip()).toEqual({ kind: "program", path: findProgram("unpigz") });
 });
 
 describe("zstd", () => {
