@@ -80,7 +80,16 @@ int64_t Gunzip::NextMember() {
   if (state.avail_in < 2 || state.next_in[0] != 0x1f || state.next_in[1] != 0x8b) return 0;
   Load().reset(&state);
   state.crc_flag = ISAL_GZIP;
+  isAtHeader_ = true;
   return 1;
+}
+
+int64_t Gunzip::CheckHeader() {
+  isAtHeader_ = false;
+  if (const int64_t status = Refill(4); status < 0) return status;
+  const inflate_state& state = inflater_->state;
+  // RFC 1952, 2.3.1.2: reserved flags must be refused; ISA-L 2.30 passes over them.
+  return state.avail_in >= 4 && (state.next_in[3] & 0xe0) != 0 ? -EBADMSG : 0;
 }
 
 int64_t Gunzip::Read(uint8_t* target, size_t capacity) {
@@ -94,7 +103,7 @@ int64_t Gunzip::Read(uint8_t* target, size_t capacity) {
       isAtEnd_ = more == 0;
       continue;
     }
-    if (const int64_t status = Refill(1); status < 0) return status;
+    if (const int64_t status = isAtHeader_ ? CheckHeader() : Refill(1); status < 0) return status;
     const uint32_t room = state.avail_out;
     const uint32_t input = state.avail_in;
     const auto stage = state.block_state;
@@ -123,6 +132,7 @@ Gunzip::Gunzip(int fd) : fd_(fd) {}
 Gunzip::~Gunzip() = default;
 int64_t Gunzip::Refill(size_t) { return -ENOSYS; }
 int64_t Gunzip::NextMember() { return -ENOSYS; }
+int64_t Gunzip::CheckHeader() { return -ENOSYS; }
 int64_t Gunzip::Read(uint8_t*, size_t) { return -ENOSYS; }
 
 }  // namespace varve

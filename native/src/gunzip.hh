@@ -34,11 +34,14 @@ class Gunzip {
   int64_t Refill(size_t wanted);
   // Moves to the next member: 1, 0 when there is none, or a negative errno.
   int64_t NextMember();
+  // Looks at what ISA-L does not: 0 or a negative errno.
+  int64_t CheckHeader();
 
   int fd_;
   std::unique_ptr<Inflater> inflater_;
   std::unique_ptr<uint8_t[]> input_;
   std::atomic<int64_t> consumed_ = 0;
+  bool isAtHeader_ = true;
   bool isAtFileEnd_ = false;
   bool isAtEnd_ = false;
 };

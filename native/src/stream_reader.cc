@@ -49,6 +49,7 @@ class StreamReader : public Napi::ObjectWrap<StreamReader> {
   Napi::Value Digest(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
 
+  bool TakeRing(const Napi::Value& value);
   void Run();
   int64_t Fill(Slot& slot);
   void Stop();
@@ -70,22 +71,32 @@ class StreamReader : public Napi::ObjectWrap<StreamReader> {
 };
 
 StreamReader::StreamReader(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  const int fd = info[0].As<Napi::Number>().Int32Value();
-  const bool isGzip = info[1].As<Napi::Boolean>();
-  const auto buffers = info[2].As<Napi::Array>();
-  for (uint32_t i = 0; i < buffers.Length(); i++) {
-    const auto buffer = buffers.Get(i).As<Napi::Buffer<uint8_t>>();
-    ring_.push_back({buffer.Data(), buffer.Length(), 0, false});
-  }
-  if (ring_.size() < 2) {
-    Napi::TypeError::New(info.Env(), "a ring takes two buffers").ThrowAsJavaScriptException();
+  if (!info[0].IsNumber() || !info[1].IsBoolean() || !TakeRing(info[2])) {
+    Napi::TypeError::New(info.Env(), "StreamReader takes a descriptor, a boolean and a ring of buffers")
+        .ThrowAsJavaScriptException();
     return;
   }
-  buffers_ = Napi::Persistent(buffers);
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  const bool isGzip = info[1].As<Napi::Boolean>();
+  buffers_ = Napi::Persistent(info[2].As<Napi::Array>());
   // A descriptor of its own: the caller may close his while the thread still reads.
   fd_ = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
   if (isGzip) gunzip_.emplace(fd_);
   thread_ = std::thread([this] { Run(); });
+}
+
+bool StreamReader::TakeRing(const Napi::Value& value) {
+  if (!value.IsArray()) return false;
+  const auto buffers = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < buffers.Length(); i++) {
+    const Napi::Value item = buffers.Get(i);
+    if (!item.IsBuffer()) return false;
+    const auto buffer = item.As<Napi::Buffer<uint8_t>>();
+    if (buffer.Length() == 0 || buffer.Length() > UINT32_MAX) return false;
+    ring_.push_back({buffer.Data(), buffer.Length(), 0, false});
+  }
+  // With one alone, the thread would have to write into what JavaScript reads.
+  return ring_.size() >= 2;
 }
 
 int64_t StreamReader::Fill(Slot& slot) {

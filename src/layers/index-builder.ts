@@ -43,6 +43,7 @@ import {
   overlayMarks,
   userXattrs,
 } from "./overlay-marks.js";
+import { type DiskUsage, UsageCounter } from "./usage-counter.js";
 
 /** What `buildIndex` needs. */
 export interface BuildIndexOptions {
@@ -68,14 +69,15 @@ export interface BuildIndexOptions {
 }
 
 /**
- * Builds the index of a chain and writes it durably: to `outputPath`.tmp, fsync, rename. The layer's
+ * Builds the index of a chain and writes it whole or not at all; not synced. The layer's
  * implied directories and hard links on disk are settled first (see settleImpliedDirectories).
  *
+ * @returns what the layer's own tree occupies on disk
  * @throws NotFoundError the parent's index is missing
  * @throws CorruptDataError the parent's index is damaged, or marks or hard links of the layer lead nowhere
  * @throws SyscallError the tree cannot be read or the file not be written
  */
-export function buildIndex(options: BuildIndexOptions): void {
+export function buildIndex(options: BuildIndexOptions): DiskUsage {
   const lower =
     options.parentIndexPath === undefined ? emptyIndex() : openIndex(options.parentIndexPath);
   const names = overlayAttributes(options.privileged);
@@ -91,8 +93,9 @@ export function buildIndex(options: BuildIndexOptions): void {
       names,
       privileged: options.privileged,
     });
-    const tables = new TreeMerger(lower, disk, names, implied, options.chainId).merge();
-    writeIndex(tables, options.outputPath);
+    const merger = new TreeMerger(lower, disk, names, implied, options.chainId);
+    writeIndex(merger.merge(), options.outputPath);
+    return merger.usage;
   } finally {
     disk.close();
   }
@@ -123,6 +126,7 @@ class TreeMerger {
   /** New inodes of layer files with several names, by their number on disk. */
   readonly #layerLinks = new Map<number, number>();
   readonly #xattrSets = new Map<number, number>();
+  readonly #usage = new UsageCounter();
 
   constructor(
     lower: FlatIndex,
@@ -137,6 +141,11 @@ class TreeMerger {
     this.#implied = implied;
     this.#layer = lower.layers.length;
     this.#tables = new IndexTables([...lower.layers, chainId]);
+  }
+
+  /** What the layer's tree occupies, after `merge`. */
+  get usage(): DiskUsage {
+    return this.#usage.usage;
   }
 
   merge(): IndexTables {
@@ -157,6 +166,7 @@ class TreeMerger {
   #addRoot(): void {
     const tables = this.#tables;
     const { stats, xattrs } = this.#disk.scanRoot();
+    this.#usage.add(stats);
     const marks = overlayMarks(xattrs, this.#names);
     const root = tables.addInode();
     const path = "" as ByteString;
@@ -250,6 +260,7 @@ class TreeMerger {
     const at = position * STAT_SLOTS;
     const mode = scan.stats[at + STAT_MODE]!;
     const xattrs = scan.xattrs[position];
+    this.#usage.add(scan.stats, at);
     const marks = overlayMarks(xattrs, this.#names);
     if (hidesName(mode, scan.stats[at + STAT_RDEV]!, marks, directory.marks!)) return;
     if ((mode & S_IFMT) === S_IFDIR) {

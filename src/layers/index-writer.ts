@@ -1,12 +1,12 @@
 /** Writing a chain index so that it is there whole or not at all. */
 
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { encodeIndex } from "./index-format.js";
 import type { IndexTables } from "./index-tables.js";
 
 /**
- * Writes finished tables durably: to `outputPath`.tmp, fsync, rename, fsync of the directory.
+ * Writes finished tables to `outputPath`.tmp and renames it. Not synced: the caller syncs the whole
+ * snapshot.
  *
  * @throws Error of node:fs when the file cannot be written; then nothing is left behind
  */
@@ -17,7 +17,6 @@ export function writeIndex(tables: IndexTables, outputPath: string): void {
   try {
     try {
       for (const part of encodeIndex(arrays, counts)) writeAll(fd, part);
-      fsyncSync(fd);
     } finally {
       closeSync(fd);
     }
@@ -26,18 +25,8 @@ export function writeIndex(tables: IndexTables, outputPath: string): void {
     rmSync(temporary, { force: true });
     throw error;
   }
-  syncDirectory(dirname(outputPath));
 }
 
 function writeAll(fd: number, part: Buffer): void {
   for (let done = 0; done < part.length; ) done += writeSync(fd, part, done);
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, "r");
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

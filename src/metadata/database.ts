@@ -24,6 +24,7 @@ import { LeaseTable } from "./lease-table.js";
 import { ReferenceTable } from "./reference-table.js";
 import { MIGRATIONS } from "./schema.js";
 import { SnapshotTable } from "./snapshot-table.js";
+import { UnsyncedTable } from "./unsynced-table.js";
 import { UseTable } from "./use-table.js";
 import { ViewTable } from "./view-table.js";
 
@@ -37,6 +38,7 @@ export class Database {
   readonly leases: LeaseTable;
   readonly containerd: ContainerdTable;
   readonly uses: UseTable;
+  readonly unsynced: UnsyncedTable;
   readonly buildSteps: BuildStepTable;
   readonly #sql: BetterSqlite3.Database;
 
@@ -50,6 +52,7 @@ export class Database {
     this.leases = new LeaseTable(sql);
     this.containerd = new ContainerdTable(sql);
     this.uses = new UseTable(sql);
+    this.unsynced = new UnsyncedTable(sql);
     this.buildSteps = new BuildStepTable(sql);
   }
 
@@ -66,6 +69,20 @@ export class Database {
       return this.#sql.transaction(work).immediate();
     } catch (error) {
       throw translate(error, this.path);
+    }
+  }
+
+  /**
+   * As `transaction`, but a power cut may undo it until the next `transaction` has returned (never
+   * only a part of it, nor what came before). For rows about files that are not durable either.
+   */
+  lazyTransaction<T>(work: () => T): T {
+    if (this.#sql.inTransaction) return this.transaction(work);
+    this.#sql.pragma("synchronous = NORMAL");
+    try {
+      return this.transaction(work);
+    } finally {
+      this.#sql.pragma("synchronous = FULL");
     }
   }
 

@@ -103,4 +103,11 @@ export const MIGRATIONS: readonly string[] = [
   -- The chain in snapshots whose directory a committed one of containerd's shares.
   ALTER TABLE containerd_snapshots ADD COLUMN chain_id TEXT;
   `,
+  `
+  -- Unpacked layers that are in use before the disk has them (see snapshots/late-sync.ts).
+  CREATE TABLE unsynced_snapshots (
+    name TEXT PRIMARY KEY REFERENCES snapshots (name) ON DELETE CASCADE,
+    boot_id TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -1,5 +1,6 @@
 /** What a directory tree occupies on disk. */
 
+import { type DiskUsage, UsageCounter } from "../layers/usage-counter.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
 import {
@@ -13,16 +14,7 @@ import {
   O_RDONLY,
 } from "../system/constants.js";
 import { ENOENT, must } from "../system/errno.js";
-import { STAT_BLOCKS, STAT_INO, STAT_NLINK, STAT_SLOTS } from "../system/native.js";
-
-/** Disk usage; hard links count once, as du counts them. */
-export interface DiskUsage {
-  /** Allocated bytes. */
-  bytes: number;
-  inodes: number;
-}
-
-const BLOCK_BYTES = 512;
+import { STAT_SLOTS } from "../system/native.js";
 
 /**
  * The usage of the tree at `path`, its root included; entries that vanish meanwhile do not count.
@@ -40,13 +32,12 @@ export function diskUsage(path: ByteString): DiskUsage {
   } finally {
     sys.close(fd);
   }
-  return walk.usage;
+  return walk.counter.usage;
 }
 
 class UsageWalk {
-  readonly usage: DiskUsage = { bytes: 0, inodes: 0 };
+  readonly counter = new UsageCounter();
   readonly #stat = new Float64Array(STAT_SLOTS);
-  readonly #linked = new Set<number>();
 
   directory(fd: number, path: ByteString): void {
     const listing = sys.readDirectory(fd);
@@ -68,16 +59,7 @@ class UsageWalk {
     const result = sys.statx(dirfd, name, flags, this.#stat);
     if (result === -ENOENT) return false;
     must(result, "statx", path);
-    if (this.#stat[STAT_NLINK]! > 1 && !this.#isFirstName()) return true;
-    this.usage.inodes++;
-    this.usage.bytes += this.#stat[STAT_BLOCKS]! * BLOCK_BYTES;
-    return true;
-  }
-
-  #isFirstName(): boolean {
-    const inode = this.#stat[STAT_INO]!;
-    if (this.#linked.has(inode)) return false;
-    this.#linked.add(inode);
+    this.counter.add(this.#stat);
     return true;
   }
 

@@ -8,8 +8,8 @@ import type { AppliedLayer } from "../layers/apply.js";
 import type { LowerLink } from "../layers/hard-links.js";
 import type { LayerLimits } from "../layers/limits.js";
 import type { PackedLayer } from "../layers/pack.js";
+import type { DiskUsage } from "../layers/usage-counter.js";
 import type { ByteString } from "../system/bytes.js";
-import type { DiskUsage } from "./disk-usage.js";
 import { workerFile } from "./worker-host.js";
 import { WorkerPool } from "./worker-pool.js";
 

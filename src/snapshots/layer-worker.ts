@@ -5,10 +5,11 @@ import { listChanges } from "../layers/changes.js";
 import { buildIndex } from "../layers/index-builder.js";
 import { emptyIndex, openIndex } from "../layers/index-reader.js";
 import { type PackedLayer, packLayer } from "../layers/pack.js";
+import type { DiskUsage } from "../layers/usage-counter.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
 import { toBytes } from "../system/bytes.js";
 import { CancelledError } from "../system/errors.js";
-import { type DiskUsage, diskUsage } from "./disk-usage.js";
+import { diskUsage } from "./disk-usage.js";
 import {
   type ApplyTask,
   CHANGE_BATCH,
@@ -28,8 +29,7 @@ function apply(task: ApplyTask, call: WorkerCall): Promise<AppliedLayer> {
 
 function index(task: IndexTask): DiskUsage {
   const { parentIndexPath, ...rest } = task;
-  buildIndex(parentIndexPath === undefined ? rest : { ...rest, parentIndexPath });
-  return diskUsage(toBytes(task.fsDir));
+  return buildIndex(parentIndexPath === undefined ? rest : { ...rest, parentIndexPath });
 }
 
 function chainIndex(indexPath: string | undefined): ChainIndex {

@@ -2,8 +2,8 @@
  * Committed snapshots: unpacked layers by chain ID.
  *
  * On disk `snapshots/<chain hex>/fs` is the layer's own tree and `snapshots/<chain hex>/index` the
- * merged tree of the chain. Invariants: a row promises a complete, durable directory; a directory
- * without a row is rubbish; nothing below a snapshot's directory changes while its row exists. A
+ * merged tree of the chain. Invariants: a row promises a complete directory, durable unless it is
+ * marked (see late-sync.ts); a directory without a row is rubbish; nothing below a snapshot's directory changes while its row exists. A
  * *draft* is a snapshot in the making, `snapshots/.tmp-<random>`, which no one else knows.
  */
 
@@ -13,10 +13,12 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { type Digest, hexOf } from "../content/digest.js";
 import type { LowerLink } from "../layers/hard-links.js";
+import type { DiskUsage } from "../layers/usage-counter.js";
 import type { Database } from "../metadata/database.js";
 import type { SnapshotRow } from "../metadata/snapshot-table.js";
 import type { ByteString } from "../system/bytes.js";
 import { FailedPreconditionError, NotFoundError } from "../system/errors.js";
+import { LateSync } from "./late-sync.js";
 import type { LayerTasks } from "./layer-tasks.js";
 import type { Log } from "./log.js";
 import { syncDirectory, syncFileSystem } from "./sync.js";
@@ -41,6 +43,8 @@ export interface DraftLayer {
   readonly impliedDirectories: readonly ByteString[];
   /** Hard links to files of the parent chain; none by default. */
   readonly lowerLinks?: readonly LowerLink[];
+  /** The layer's blob is durable and kept, so that the disk may have the tree later. */
+  readonly canBeMadeAgain?: boolean;
 }
 
 /** The snapshots of one root directory. */
@@ -50,6 +54,7 @@ export class SnapshotStore {
   readonly #tasks: LayerTasks;
   readonly #privileged: boolean;
   readonly #log: Log;
+  readonly #lateSync: LateSync;
 
   constructor(o: {
     root: string;
@@ -63,18 +68,23 @@ export class SnapshotStore {
     this.#tasks = o.tasks;
     this.#privileged = o.privileged;
     this.#log = o.log;
+    this.#lateSync = new LateSync({ ...o, directory: this.#directory });
   }
 
   /**
    * Makes the directory and reconciles it with the rows: drafts and directories without a row go,
-   * and so do rows without a directory, with their descendants. Call once, before use.
+   * and so do rows without a directory, or with one that a power cut may have damaged, with their
+   * descendants. Call once, before use.
    */
   async open(): Promise<void> {
     // 0700: layers contain set-id programs that other users must not reach around the mounts.
     await fs.mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const rows = this.list();
-    const lost = rows.filter((row) => !this.#isComplete(row.name as Digest));
+    const doubtful = new Set(this.#lateSync.doubtful());
+    const lost = this.list().filter(
+      (row) => doubtful.has(row.name) || !this.#isComplete(row.name as Digest),
+    );
     for (const row of lost) this.#deleteLostRow(row.name);
+    await this.#lateSync.flush();
     const expected = new Set(this.list().map((row) => hexOf(row.name as Digest)));
     for (const name of await fs.readdir(this.#directory)) {
       if (expected.has(name)) continue;
@@ -133,8 +143,9 @@ export class SnapshotStore {
   }
 
   /**
-   * Makes a draft the snapshot `layer.chainId`, durably. One that is there already wins; then the
-   * draft is removed. Only one call per chain ID at a time.
+   * Makes a draft the snapshot `layer.chainId`; durably, unless it can be made again: then the disk has it soon
+   * after, and a power cut before that makes the next start forget it. One that is there already
+   * wins; then the draft is removed. Only one call per chain ID at a time.
    *
    * @throws NotFoundError the parent is not there
    * @throws CorruptDataError a hard link of the layer leads nowhere
@@ -155,22 +166,40 @@ export class SnapshotStore {
       outputPath: path.join(draft.directory, "index"),
       privileged: this.#privileged,
     });
+    const isLate = layer.canBeMadeAgain === true;
     // 1. Every file of the tree. One syncfs costs less than an fsync for each of 10,000 files.
-    await syncFileSystem(draft.directory);
+    if (!isLate) await syncFileSystem(draft.directory);
     // 2. The name. A crash from here to 4 leaves a directory without a row: swept at the next start.
     await fs.rename(draft.directory, this.#path(layer.chainId));
-    // 3. The name, durably: the row must never promise what a power cut takes away.
-    await syncDirectory(this.#directory);
+    // 3. The name, durably: an unmarked row must never promise what a power cut takes away.
+    if (!isLate) await syncDirectory(this.#directory);
     // 4. The row.
-    this.#database.snapshots.insert({
+    this.#insert(layer, usage, isLate);
+    return this.get(layer.chainId);
+  }
+
+  #insert(layer: DraftLayer, usage: DiskUsage, isLate: boolean): void {
+    const row = {
       name: layer.chainId,
       ...(layer.parent === undefined ? {} : { parent: layer.parent }),
-      kind: "committed",
+      kind: "committed" as const,
       diffId: layer.diffId,
       sizeBytes: usage.bytes,
       inodes: usage.inodes,
+    };
+    if (!isLate) {
+      this.#database.snapshots.insert(row);
+      return;
+    }
+    this.#database.lazyTransaction(() => {
+      this.#database.snapshots.insert(row);
+      this.#lateSync.mark(layer.chainId);
     });
-    return this.get(layer.chainId);
+  }
+
+  /** Waits until all snapshots are durable. */
+  settle(): Promise<void> {
+    return this.#lateSync.flush();
   }
 
   /**
@@ -232,6 +261,6 @@ export class SnapshotStore {
   #deleteLostRow(name: string): void {
     for (const child of this.#database.snapshots.children(name)) this.#deleteLostRow(child.name);
     if (!this.#database.snapshots.delete(name)) return;
-    this.#log.warn(`snapshots: ${name} had lost its directory; it will be unpacked again`);
+    this.#log.warn(`snapshots: ${name} had lost files on disk; it will be unpacked again`);
   }
 }

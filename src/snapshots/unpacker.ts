@@ -114,9 +114,10 @@ export class Unpacker {
     return chainIds.at(-1);
   }
 
-  /** Waits until everything under way has ended. */
-  settle(): Promise<void> {
-    return this.#flights.settle();
+  /** Waits until everything under way has ended, on disk too. */
+  async settle(): Promise<void> {
+    await this.#flights.settle();
+    await this.#snapshots.settle();
   }
 
   #checkBlobs(steps: readonly Step[]): void {
@@ -206,6 +207,7 @@ export class Unpacker {
       diffId,
       impliedDirectories: applied.impliedDirectories,
       lowerLinks: applied.lowerLinks,
+      canBeMadeAgain: true,
     });
   }
 }

@@ -12,10 +12,10 @@
  * key exclude each other; those on different keys do not wait.
  */
 
+import type { DiskUsage } from "../layers/usage-counter.js";
 import type { ContainerdRow } from "../metadata/containerd-table.js";
 import type { Database } from "../metadata/database.js";
 import type { Labels } from "../metadata/labels.js";
-import type { DiskUsage } from "../snapshots/disk-usage.js";
 import type { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import { syncFileSystem } from "../snapshots/sync.js";

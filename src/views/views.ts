@@ -9,11 +9,11 @@
 
 import { Mutex } from "async-mutex";
 import type { Digest } from "../content/digest.js";
+import type { DiskUsage } from "../layers/usage-counter.js";
 import type { Database } from "../metadata/database.js";
 import type { EventLog } from "../metadata/event-log.js";
 import { TRANSIENT_LABEL } from "../metadata/labels.js";
 import type { ViewRow } from "../metadata/view-table.js";
-import type { DiskUsage } from "../snapshots/disk-usage.js";
 import type { Change, LayerTasks, UpperTask } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import type { SnapshotStore } from "../snapshots/snapshot-store.js";

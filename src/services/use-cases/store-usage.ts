@@ -1,7 +1,7 @@
 /** What the stores occupy on disk. */
 
+import type { DiskUsage } from "../../layers/usage-counter.js";
 import type { Database } from "../../metadata/database.js";
-import type { DiskUsage } from "../../snapshots/disk-usage.js";
 
 /**
  * Blobs and unpacked layers, containerd's included, from what was counted when they were made: the

@@ -270,3 +270,40 @@ describe("SnapshotStore", () => {
     expect(await unpacker.unpack(layers)).toBe(chainsOf(layers)[2]);
   });
 });
+
+describe("durability", () => {
+  const unsynced = () => database.unsynced.list().sort();
+
+  it("marks unpacked layers until the disk has them", async () => {
+    const layers = threeLayers();
+    await unpacker.unpack(layers);
+    expect(unsynced()).toEqual([...chainsOf(layers)].sort());
+    await unpacker.settle();
+    expect(unsynced()).toEqual([]);
+  });
+
+  it("forgets marked layers, and what was built on them, after the machine went down", async () => {
+    const layers = threeLayers();
+    const [first, second, third] = chainsOf(layers);
+    await unpacker.unpack(layers.slice(0, 1));
+    await unpacker.settle();
+    await unpacker.unpack(layers);
+    database.unsynced.delete(second!);
+    database.unsynced.insert(second!, "another boot");
+    database.unsynced.delete(third!);
+    await openStore();
+    expect(directories()).toEqual([hexOf(first!)]);
+    tasks.applied.length = 0;
+    expect(await unpacker.unpack(layers)).toBe(third);
+    expect(tasks.applied.sort()).toEqual([layers[1]!.diffId, layers[2]!.diffId].sort());
+  });
+
+  it("keeps marked layers after a crash of the daemon alone, and flushes them first", async () => {
+    const layers = threeLayers();
+    await unpacker.unpack(layers);
+    expect(unsynced()).toHaveLength(3);
+    await openStore();
+    expect(unsynced()).toEqual([]);
+    expect(directories()).toEqual(hexesOf(chainsOf(layers)));
+  });
+});

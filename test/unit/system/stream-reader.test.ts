@@ -86,6 +86,10 @@ describe("a stream reader", () => {
     expect(flipped(-4)).toBe(-EILSEQ);
     expect(flipped(-8)).toBe(-EILSEQ);
     expect(flipped(2)).toBe(-EBADMSG);
+    const reserved = Buffer.from(whole);
+    reserved[3]! |= 0x20;
+    expect(readAll(reserved, true).result).toBe(-EBADMSG);
+    expect(readAll(Buffer.concat([whole, reserved]), true).result).toBe(-EBADMSG);
     expect(readAll(Buffer.from("1f8b08000000000000ff07", "hex"), true).result).toBe(-EBADMSG);
     for (const cut of [1, 5, 9, 1000, whole.length - 3, whole.length - 15]) {
       expect(readAll(whole.subarray(0, whole.length - cut), true).result).toBe(-ENODATA);
@@ -111,8 +115,19 @@ describe("a stream reader", () => {
     closeSync(fd);
   });
 
-  it("refuses a ring of one buffer", () => {
-    expect(() => new native.StreamReader(0, false, [Buffer.alloc(8)])).toThrow(TypeError);
+  it("refuses what is no descriptor, no boolean and no ring", () => {
+    const StreamReader = native.StreamReader as unknown as new (...args: unknown[]) => unknown;
+    const ring = [Buffer.alloc(8), Buffer.alloc(8)];
+    for (const args of [
+      [],
+      ["0", false, ring],
+      [0, 1, ring],
+      [0, false, ring.slice(1)],
+      [0, false, [ring[0], Buffer.alloc(0)]],
+      [0, false, [ring[0], "buffer"]],
+    ]) {
+      expect(() => new StreamReader(...args)).toThrow(TypeError);
+    }
   });
 
   it("ends with its worker thread, whatever it is doing", async () => {

@@ -1,0 +1,72 @@
+/**
+ * Making unpacked layers durable after they are in use.
+ *
+ * A layer can be unpacked again from its blob, which is on disk already, so nobody needs to wait for
+ * its files: its row carries a mark with the machine's boot ID, and loses it once the disk has all.
+ * Whoever finds the mark of another boot knows that a power cut may have taken files away. After a
+ * mere crash of the daemon the kernel still has them.
+ *
+ * Neither row nor mark need to be durable before the files are; they come into being together.
+ */
+
+import { readFileSync } from "node:fs";
+import type { Database } from "../metadata/database.js";
+import type { Log } from "./log.js";
+import { syncFileSystem } from "./sync.js";
+
+/** Long enough that the layers of one image share a flush, which would slow their unpacking down. */
+const DELAY_MS = 300;
+
+/** See the file comment. One per root. */
+export class LateSync {
+  readonly #directory: string;
+  readonly #database: Database;
+  readonly #log: Log;
+  readonly #bootId = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  #timer: NodeJS.Timeout | undefined;
+  #flush: Promise<void> = Promise.resolve();
+
+  /** @param o.directory any directory of the file system that holds the snapshots */
+  constructor(o: { directory: string; database: Database; log: Log }) {
+    this.#directory = o.directory;
+    this.#database = o.database;
+    this.#log = o.log;
+  }
+
+  /** Snapshots that may be incomplete, since the machine went down before they were on disk. */
+  doubtful(): string[] {
+    return this.#database.unsynced.listOfOtherBoots(this.#bootId);
+  }
+
+  /** Marks a snapshot whose row has just been made, in the same transaction. */
+  mark(name: string): void {
+    this.#database.unsynced.insert(name, this.#bootId);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.flush(), DELAY_MS);
+    this.#timer.unref();
+  }
+
+  /** Makes all marked snapshots durable and takes their marks away; failures leave the marks. */
+  flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#flush = this.#flush.then(() => this.#run());
+    return this.#flush;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      const names = this.#database.unsynced.list();
+      if (names.length === 0) return;
+      await syncFileSystem(this.#directory);
+      this.#database.transaction(() => {
+        for (const name of names) this.#database.unsynced.delete(name);
+      });
+    } catch (error) {
+      this.#log.warn(
+        "snapshots: unpacked layers could not be flushed to the disk; they are unpacked again after the machine's next start",
+        error,
+      );
+    }
+  }
+}
