@@ -72,9 +72,9 @@ function openSnapshots(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
     );
   }
   const { database, tasks, log } = core;
-  const onUnshared = collector(core);
   const places = { root, state, database, tasks, log };
-  const snapshots = new ProxySnapshots({ ...places, workers, quickWakeUps, form, onUnshared });
+  const sharing = { onUnshared: collector(core), settle: () => core.snapshots.settle() };
+  const snapshots = new ProxySnapshots({ ...places, workers, quickWakeUps, form, sharing });
   onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
   return snapshots;
 }

@@ -5,6 +5,7 @@ import type BetterSqlite3 from "better-sqlite3";
 /** Marks on snapshots. Every method is one statement and takes part in an open transaction. */
 export class UnsyncedTable {
   readonly #insert;
+  readonly #has;
   readonly #namesNotOf;
   readonly #names;
   readonly #delete;
@@ -13,6 +14,9 @@ export class UnsyncedTable {
     this.#insert = sql.prepare<[string, string]>(
       "INSERT INTO unsynced_snapshots VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
     );
+    this.#has = sql
+      .prepare<[string], bigint>("SELECT 1 FROM unsynced_snapshots WHERE name = ?")
+      .pluck(true);
     this.#names = sql.prepare<[], string>("SELECT name FROM unsynced_snapshots").pluck(true);
     this.#namesNotOf = sql
       .prepare<[string], string>("SELECT name FROM unsynced_snapshots WHERE boot_id <> ?")
@@ -23,6 +27,10 @@ export class UnsyncedTable {
   /** Marks a snapshot; the mark goes with the snapshot's row. */
   insert(name: string, bootId: string): void {
     this.#insert.run(name, bootId);
+  }
+
+  has(name: string): boolean {
+    return this.#has.get(name) !== undefined;
   }
 
   /** All marked snapshots. */

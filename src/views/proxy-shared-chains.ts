@@ -19,6 +19,14 @@ import type { Digest } from "../metadata/digest.js";
 import type { Labels } from "../metadata/labels.js";
 import type { ProxyDirectories } from "./proxy-directories.js";
 
+/** What sharing asks of the owner of our own layers. */
+export interface Sharing {
+  /** One that containerd shared may be garbage now. */
+  onUnshared(): void;
+  /** Waits until all of them are durable. */
+  settle(): Promise<void>;
+}
+
 /** Names the chain that a snapshot is prepared for. */
 export const CHAIN_LABEL = "containerd.io/snapshot.ref";
 

@@ -30,7 +30,7 @@ import { ProxyChains } from "./proxy-chains.js";
 import { ProxyDirectories } from "./proxy-directories.js";
 import { bindMount, type MountForm, overlayMount, type ProxyMount } from "./proxy-mount-forms.js";
 import { ProxyMounts } from "./proxy-mounts.js";
-import { CHAIN_LABEL, shareChain } from "./proxy-shared-chains.js";
+import { CHAIN_LABEL, type Sharing, shareChain } from "./proxy-shared-chains.js";
 import {
   activeOf,
   baseOf,
@@ -70,7 +70,7 @@ export class ProxySnapshots {
   readonly #directories: ProxyDirectories;
   readonly #chains: ProxyChains;
   readonly #mounts: ProxyMounts;
-  readonly #onUnshared: () => void;
+  readonly #sharing: Sharing;
   readonly #lookup: MountLookup;
   readonly #locks = new KeyLocks();
 
@@ -85,11 +85,10 @@ export class ProxySnapshots {
     quickWakeUps: boolean;
     /** What containers get; what containerd unpacks into is always the kernel's. */
     form: MountForm;
-    /** A snapshot of ours that containerd shared may be garbage now. */
-    onUnshared: () => void;
+    sharing: Sharing;
   }) {
-    const { database, tasks, log, onUnshared } = o;
-    this.#onUnshared = onUnshared;
+    const { database, tasks, log } = o;
+    this.#sharing = o.sharing;
     this.#database = database;
     this.#tasks = tasks;
     this.#log = log;
@@ -141,7 +140,7 @@ export class ProxySnapshots {
   prepare(o: NewProxySnapshot): Promise<readonly ProxyMount[]> {
     if (o.key === "") throw new InvalidArgumentError("prepare snapshot: the key is empty");
     return this.#locks.exclusive(o.key, async () => {
-      this.#offerShared(o);
+      await this.#offerShared(o);
       const row = this.#create(o);
       try {
         return await this.#mountsOf(row);
@@ -207,7 +206,7 @@ export class ProxySnapshots {
         this.#database.containerd.delete(id);
       });
       this.#directories.remove(id);
-      if (chainId !== undefined) this.#onUnshared();
+      if (chainId !== undefined) this.#sharing.onUnshared();
     });
   }
 
@@ -316,10 +315,12 @@ export class ProxySnapshots {
   }
 
   /** @throws AlreadyExistsError what the snapshot is to be unpacked for is here */
-  #offerShared({ key, kind, parent, labels }: NewProxySnapshot): void {
+  async #offerShared({ key, kind, parent, labels }: NewProxySnapshot): Promise<void> {
     if (kind !== "active" || this.#database.containerd.get(key) !== undefined) return;
     const base = parent === "" ? undefined : this.#committed(parent, key);
     const { [CHAIN_LABEL]: chainId = "" } = labels;
+    // containerd has no blob to unpack it from again after a power cut.
+    if (this.#database.unsynced.has(chainId)) await this.#sharing.settle();
     if (!shareChain(this.#database, this.#directories, labels, base)) return;
     throw new AlreadyExistsError(`snapshot ${chainId}: varve has it, nothing is left to unpack`);
   }
