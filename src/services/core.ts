@@ -17,7 +17,7 @@ export interface Machine {
   readonly version: string;
   /** Root with the rights that mounting and trusted.* attributes need. */
   readonly privileged: boolean;
-  /** "igzip" and the like: what unpacks gzip layers. */
+  /** "isa-l" and the like: what unpacks gzip layers. */
   readonly decompressor: string;
   /** "7.45" */
   readonly fuseProtocol: string;

@@ -87,7 +87,7 @@ export class ProxySnapshots {
     form: MountForm;
     sharing: Sharing;
   }) {
-    const { database, tasks, log } = o;
+    const { database, tasks, log, state, workers, quickWakeUps } = o;
     this.#sharing = o.sharing;
     this.#database = database;
     this.#tasks = tasks;
@@ -95,7 +95,6 @@ export class ProxySnapshots {
     this.#form = o.form;
     this.#directories = new ProxyDirectories({ root: o.root, tasks, log });
     this.#chains = new ProxyChains({ database, directories: this.#directories, tasks, log });
-    const { state, workers, quickWakeUps } = o;
     this.#mounts = new ProxyMounts({ state, workers, quickWakeUps, log });
     this.#lookup = {
       directories: this.#directories,
