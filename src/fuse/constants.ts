@@ -119,7 +119,6 @@ export const FUSE_SETXATTR_ACL_KILL_SGID = 1 << 0;
 // Notifications.
 export const FUSE_NOTIFY_INVAL_INODE = 2;
 export const FUSE_NOTIFY_INVAL_ENTRY = 3;
-export const FUSE_NOTIFY_STORE = 4;
 /** 7.38, flag of NOTIFY_INVAL_ENTRY: look the name up again, but keep what is open or mounted there. */
 export const FUSE_EXPIRE_ONLY = 1 << 0;
 

@@ -5,7 +5,6 @@ import {
   FUSE_EXPIRE_ONLY,
   FUSE_NOTIFY_INVAL_ENTRY,
   FUSE_NOTIFY_INVAL_INODE,
-  FUSE_NOTIFY_STORE,
   OUT_HEADER_BYTES,
 } from "./constants.js";
 import type { NodeId } from "./file-system.js";
@@ -48,15 +47,5 @@ export function invalidateInodeMessage(node: NodeId, offset: number, length: num
   view.setBigUint64(BODY, BigInt(node), true);
   view.setBigInt64(BODY + 8, BigInt(offset), true);
   view.setBigInt64(BODY + 16, BigInt(length), true);
-  return buffer;
-}
-
-/** Puts `data` into the page cache of `node` at `offset` (struct fuse_notify_store_out: nodeid 0, offset 8, size 16). */
-export function storeMessage(node: NodeId, offset: number, data: Buffer): Buffer {
-  const { buffer, view } = message(FUSE_NOTIFY_STORE, 24 + data.length);
-  view.setBigUint64(BODY, BigInt(node), true);
-  view.setBigUint64(BODY + 8, BigInt(offset), true);
-  view.setUint32(BODY + 16, data.length, true);
-  data.copy(buffer, BODY + 24);
   return buffer;
 }

@@ -40,7 +40,7 @@ import {
   unmountFuse,
 } from "./mount-point.js";
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
-import { invalidateEntryMessage, invalidateInodeMessage, storeMessage } from "./notification.js";
+import { invalidateEntryMessage, invalidateInodeMessage } from "./notification.js";
 import { NO_ANSWER, OPERATIONS, type Operation } from "./operations.js";
 import { MalformedRequest, RefusedRequest } from "./request.js";
 import { WakeUps } from "./wake-ups.js";
@@ -213,11 +213,6 @@ export class FuseSession implements Exchange {
   /** The kernel shall drop attributes of `node`, and its pages from `offset` on; see `invalidateInodeMessage`. */
   invalidateInode(node: NodeId, offset: number, length: number): Promise<Result> {
     return this.#notify(invalidateInodeMessage(node, offset, length));
-  }
-
-  /** Puts content into the kernel's page cache of `node`, before anyone reads it. */
-  store(node: NodeId, offset: number, data: Buffer): Promise<Result> {
-    return this.#notify(storeMessage(node, offset, data));
   }
 
   /** Answers INIT; called by the operation table only. */

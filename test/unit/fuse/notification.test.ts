@@ -1,9 +1,5 @@
 import { expect, test } from "vitest";
-import {
-  invalidateEntryMessage,
-  invalidateInodeMessage,
-  storeMessage,
-} from "../../../src/fuse/notification.js";
+import { invalidateEntryMessage, invalidateInodeMessage } from "../../../src/fuse/notification.js";
 import type { ByteString } from "../../../src/system/bytes.js";
 
 test("an entry's invalidation carries parent, name and flags", () => {
@@ -21,12 +17,4 @@ test("an inode's invalidation carries signed offset and length", () => {
   const message = invalidateInodeMessage(7, -1, 0);
   expect(message.readInt32LE(4)).toBe(2);
   expect([16, 24, 32].map((at) => message.readBigInt64LE(at))).toEqual([7n, -1n, 0n]);
-});
-
-test("stored content follows its place and size", () => {
-  const message = storeMessage(7, 4096, Buffer.from("data"));
-  expect(message.readInt32LE(4)).toBe(4);
-  expect([16, 24].map((at) => message.readBigUInt64LE(at))).toEqual([7n, 4096n]);
-  expect(message.readUInt32LE(32)).toBe(4);
-  expect(message.subarray(40).toString()).toBe("data");
 });
