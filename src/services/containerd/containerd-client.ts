@@ -146,10 +146,10 @@ export class ContainerdClient {
     }
   }
 
-  /** Takes a name away; one that is not there is fine. */
-  async deleteImage(scope: Scope, name: string): Promise<void> {
+  /** Takes a name away; one that is not there is fine. With `sync`, garbage is gone when it resolves. */
+  async deleteImage(scope: Scope, name: string, { sync }: { sync: boolean }): Promise<void> {
     const what = `remove image ${name}`;
-    await this.#call(scope, Images.method.delete, { name }, what).catch(ignore("NOT_FOUND"));
+    await this.#call(scope, Images.method.delete, { name, sync }, what).catch(ignore("NOT_FOUND"));
   }
 
   close(): void {

@@ -76,9 +76,11 @@ export class ImagePublisher {
 
   /** Takes an image's ID and all its names away. @throws UnavailableError containerd does not answer */
   async withdraw({ id, repoTags, repoDigests }: ImageRecord): Promise<void> {
-    for (const name of [...repoTags, ...repoDigests, id]) {
-      await this.#parts.containerd.deleteImage(SCOPE, name);
+    for (const name of [...repoTags, ...repoDigests]) {
+      await this.#parts.containerd.deleteImage(SCOPE, name, { sync: false });
     }
+    // As the CRI plugin does: who removes images wants the room now.
+    await this.#parts.containerd.deleteImage(SCOPE, id, { sync: true });
   }
 
   #targetOf(name: string): Descriptor {

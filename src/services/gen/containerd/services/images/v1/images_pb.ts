@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file containerd/services/images/v1/images.proto.
  */
 export const file_containerd_services_images_v1_images: GenFile = /*@__PURE__*/
-  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL2ltYWdlcy92MS9pbWFnZXMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxIpQCCgVJbWFnZRIMCgRuYW1lGAEgASgJEkAKBmxhYmVscxgCIAMoCzIwLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlLkxhYmVsc0VudHJ5EiwKBnRhcmdldBgDIAEoCzIcLmNvbnRhaW5lcmQudHlwZXMuRGVzY3JpcHRvchIuCgpjcmVhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIiQKEUxpc3RJbWFnZXNSZXF1ZXN0Eg8KB2ZpbHRlcnMYASADKAkiSgoSTGlzdEltYWdlc1Jlc3BvbnNlEjQKBmltYWdlcxgBIAMoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlIkkKEkNyZWF0ZUltYWdlUmVxdWVzdBIzCgVpbWFnZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlIkoKE0NyZWF0ZUltYWdlUmVzcG9uc2USMwoFaW1hZ2UYASABKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5JbWFnZSJ6ChJVcGRhdGVJbWFnZVJlcXVlc3QSMwoFaW1hZ2UYASABKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5JbWFnZRIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siSgoTVXBkYXRlSW1hZ2VSZXNwb25zZRIzCgVpbWFnZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlIjAKEkRlbGV0ZUltYWdlUmVxdWVzdBIMCgRuYW1lGAEgASgJEgwKBHN5bmMYAiABKAgyrAMKBkltYWdlcxJrCgRMaXN0EjAuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuTGlzdEltYWdlc1JlcXVlc3QaMS5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5MaXN0SW1hZ2VzUmVzcG9uc2USbwoGQ3JlYXRlEjEuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuQ3JlYXRlSW1hZ2VSZXF1ZXN0GjIuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuQ3JlYXRlSW1hZ2VSZXNwb25zZRJvCgZVcGRhdGUSMS5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5VcGRhdGVJbWFnZVJlcXVlc3QaMi5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5VcGRhdGVJbWFnZVJlc3BvbnNlElMKBkRlbGV0ZRIxLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkRlbGV0ZUltYWdlUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eWIGcHJvdG8z", [file_containerd_types_descriptor, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("Cipjb250YWluZXJkL3NlcnZpY2VzL2ltYWdlcy92MS9pbWFnZXMucHJvdG8SHWNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxIpQCCgVJbWFnZRIMCgRuYW1lGAEgASgJEkAKBmxhYmVscxgCIAMoCzIwLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlLkxhYmVsc0VudHJ5EiwKBnRhcmdldBgDIAEoCzIcLmNvbnRhaW5lcmQudHlwZXMuRGVzY3JpcHRvchIuCgpjcmVhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkkKEkNyZWF0ZUltYWdlUmVxdWVzdBIzCgVpbWFnZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlIkoKE0NyZWF0ZUltYWdlUmVzcG9uc2USMwoFaW1hZ2UYASABKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5JbWFnZSJ6ChJVcGRhdGVJbWFnZVJlcXVlc3QSMwoFaW1hZ2UYASABKAsyJC5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5JbWFnZRIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siSgoTVXBkYXRlSW1hZ2VSZXNwb25zZRIzCgVpbWFnZRgBIAEoCzIkLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLkltYWdlIjAKEkRlbGV0ZUltYWdlUmVxdWVzdBIMCgRuYW1lGAEgASgJEgwKBHN5bmMYAiABKAgyvwIKBkltYWdlcxJvCgZDcmVhdGUSMS5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5DcmVhdGVJbWFnZVJlcXVlc3QaMi5jb250YWluZXJkLnNlcnZpY2VzLmltYWdlcy52MS5DcmVhdGVJbWFnZVJlc3BvbnNlEm8KBlVwZGF0ZRIxLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLlVwZGF0ZUltYWdlUmVxdWVzdBoyLmNvbnRhaW5lcmQuc2VydmljZXMuaW1hZ2VzLnYxLlVwZGF0ZUltYWdlUmVzcG9uc2USUwoGRGVsZXRlEjEuY29udGFpbmVyZC5zZXJ2aWNlcy5pbWFnZXMudjEuRGVsZXRlSW1hZ2VSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5YgZwcm90bzM", [file_containerd_types_descriptor, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * A name for a target: what other programs call an image is all that have the same one.
@@ -59,40 +59,6 @@ export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
   messageDesc(file_containerd_services_images_v1_images, 0);
 
 /**
- * @generated from message containerd.services.images.v1.ListImagesRequest
- */
-export type ListImagesRequest = Message<"containerd.services.images.v1.ListImagesRequest"> & {
-  /**
-   * @generated from field: repeated string filters = 1;
-   */
-  filters: string[];
-};
-
-/**
- * Describes the message containerd.services.images.v1.ListImagesRequest.
- * Use `create(ListImagesRequestSchema)` to create a new message.
- */
-export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 1);
-
-/**
- * @generated from message containerd.services.images.v1.ListImagesResponse
- */
-export type ListImagesResponse = Message<"containerd.services.images.v1.ListImagesResponse"> & {
-  /**
-   * @generated from field: repeated containerd.services.images.v1.Image images = 1;
-   */
-  images: Image[];
-};
-
-/**
- * Describes the message containerd.services.images.v1.ListImagesResponse.
- * Use `create(ListImagesResponseSchema)` to create a new message.
- */
-export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 2);
-
-/**
  * @generated from message containerd.services.images.v1.CreateImageRequest
  */
 export type CreateImageRequest = Message<"containerd.services.images.v1.CreateImageRequest"> & {
@@ -107,7 +73,7 @@ export type CreateImageRequest = Message<"containerd.services.images.v1.CreateIm
  * Use `create(CreateImageRequestSchema)` to create a new message.
  */
 export const CreateImageRequestSchema: GenMessage<CreateImageRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 3);
+  messageDesc(file_containerd_services_images_v1_images, 1);
 
 /**
  * @generated from message containerd.services.images.v1.CreateImageResponse
@@ -124,7 +90,7 @@ export type CreateImageResponse = Message<"containerd.services.images.v1.CreateI
  * Use `create(CreateImageResponseSchema)` to create a new message.
  */
 export const CreateImageResponseSchema: GenMessage<CreateImageResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 4);
+  messageDesc(file_containerd_services_images_v1_images, 2);
 
 /**
  * @generated from message containerd.services.images.v1.UpdateImageRequest
@@ -148,7 +114,7 @@ export type UpdateImageRequest = Message<"containerd.services.images.v1.UpdateIm
  * Use `create(UpdateImageRequestSchema)` to create a new message.
  */
 export const UpdateImageRequestSchema: GenMessage<UpdateImageRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 5);
+  messageDesc(file_containerd_services_images_v1_images, 3);
 
 /**
  * @generated from message containerd.services.images.v1.UpdateImageResponse
@@ -165,7 +131,7 @@ export type UpdateImageResponse = Message<"containerd.services.images.v1.UpdateI
  * Use `create(UpdateImageResponseSchema)` to create a new message.
  */
 export const UpdateImageResponseSchema: GenMessage<UpdateImageResponse> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 6);
+  messageDesc(file_containerd_services_images_v1_images, 4);
 
 /**
  * @generated from message containerd.services.images.v1.DeleteImageRequest
@@ -189,20 +155,12 @@ export type DeleteImageRequest = Message<"containerd.services.images.v1.DeleteIm
  * Use `create(DeleteImageRequestSchema)` to create a new message.
  */
 export const DeleteImageRequestSchema: GenMessage<DeleteImageRequest> = /*@__PURE__*/
-  messageDesc(file_containerd_services_images_v1_images, 7);
+  messageDesc(file_containerd_services_images_v1_images, 5);
 
 /**
  * @generated from service containerd.services.images.v1.Images
  */
 export const Images: GenService<{
-  /**
-   * @generated from rpc containerd.services.images.v1.Images.List
-   */
-  list: {
-    methodKind: "unary";
-    input: typeof ListImagesRequestSchema;
-    output: typeof ListImagesResponseSchema;
-  },
   /**
    * @generated from rpc containerd.services.images.v1.Images.Create
    */
