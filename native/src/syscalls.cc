@@ -3,9 +3,9 @@
 Napi::Object InitSyscalls(Napi::Env env) {
   Napi::Object exports = Napi::Object::New(env);
   const varve::Methods parts[] = {
-      varve::DirectoryMethods(), varve::ErrnoMethods(), varve::FileMethods(),
-      varve::FsopsMethods(),     varve::MountMethods(), varve::StatMethods(),
-      varve::SyncMethods(),      varve::XattrMethods(),
+      varve::CopyMethods(),  varve::DirectoryMethods(), varve::ErrnoMethods(),
+      varve::FileMethods(),  varve::FsopsMethods(),     varve::MountMethods(),
+      varve::StatMethods(),  varve::SyncMethods(),      varve::XattrMethods(),
   };
   for (const varve::Methods& part : parts) {
     for (const varve::Method& method : part) {

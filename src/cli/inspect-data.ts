@@ -87,6 +87,8 @@ export function describeView(view: View | undefined): object {
     ChainID: view.chainId,
     ReadOnly: view.readOnly,
     Mounted: view.mounted,
+    IO: view.io,
+    IOInUse: view.ioInUse,
     Target: view.target,
     Created: rfc3339(view.created),
     UpperDir: view.upperDir,

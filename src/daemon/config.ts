@@ -11,6 +11,7 @@ import path from "node:path";
 import { parse as parseToml, TomlError } from "smol-toml";
 import * as v from "valibot";
 import type { LayerLimits } from "../layers/limits.js";
+import type { IoMode } from "../metadata/view-table.js";
 import { InvalidArgumentError, NotFoundError } from "../system/errors.js";
 import type { MountForm } from "../views/proxy-mount-forms.js";
 import {
@@ -35,6 +36,8 @@ export interface DaemonConfig {
   readonly keepMounts: boolean;
   /** At start mount again what was mounted when the last daemon ended. */
   readonly restoreViews: boolean;
+  /** The I/O mode of views for which none was asked; see views/io-mode.ts. */
+  readonly io: IoMode;
   /** Worker threads that serve FUSE mounts. */
   readonly fuseWorkers: number;
   /** Keep CPUs from sleeping deeply while requests come in bursts: several times as fast, for some power. */
@@ -74,6 +77,7 @@ export interface ConfigFlags {
   readonly logLevel?: string | undefined;
   readonly keepMounts?: boolean | undefined;
   readonly restoreViews?: boolean | undefined;
+  readonly io?: string | undefined;
   readonly fuseWorkers?: number | undefined;
   readonly quickWakeUps?: boolean | undefined;
   readonly unpackWorkers?: number | undefined;
@@ -88,6 +92,7 @@ export interface ConfigFlags {
   readonly gcLow?: number | undefined;
 }
 
+const IO_MODES: readonly IoMode[] = ["cached", "passthrough", "auto"];
 const MOUNT_FORMS: readonly MountForm[] = ["fuse", "overlay"];
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 // More threads than this only cost memory: each holds a V8 heap.
@@ -112,6 +117,7 @@ const SETTINGS = {
   logLevel: v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(", ")}`),
   keepMounts: v.boolean("must be true or false"),
   restoreViews: v.boolean("must be true or false"),
+  io: v.picklist(IO_MODES, `must be one of ${IO_MODES.join(", ")}`),
   fuseWorkers: workers,
   quickWakeUps: v.boolean("must be true or false"),
   unpackWorkers: workers,
@@ -292,6 +298,7 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     logLevel: given.logLevel ?? "info",
     keepMounts: given.keepMounts ?? false,
     restoreViews: given.restoreViews ?? true,
+    io: given.io ?? "auto",
     // A request's wake-up is the cost, not its work: one thread serves two cores' worth of clients.
     fuseWorkers: given.fuseWorkers ?? Math.max(1, Math.floor(cpus / 2)),
     quickWakeUps: given.quickWakeUps ?? true,

@@ -189,6 +189,7 @@ async function openStores(
     ...{ root, state, database, snapshots, tasks, privileged, log, events },
     workers: config.fuseWorkers,
     quickWakeUps: config.quickWakeUps,
+    io: config.io,
   });
   return {
     tasks,

@@ -64,7 +64,7 @@ export async function answerHealthChecks(
 
 function openSnapshots(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
   const { root, state, containerdSocket, containerdMounts: form } = config;
-  const { fuseWorkers: workers, quickWakeUps } = config;
+  const { fuseWorkers: workers, quickWakeUps, io } = config;
   if (containerdSocket === undefined) return undefined;
   if (!core.machine.privileged) {
     throw new FailedPreconditionError(
@@ -74,7 +74,8 @@ function openSnapshots(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
   const { database, tasks, log } = core;
   const places = { root, state, database, tasks, log };
   const sharing = { onUnshared: collector(core), settle: () => core.snapshots.settle() };
-  const snapshots = new ProxySnapshots({ ...places, workers, quickWakeUps, form, sharing });
+  const serving = { workers, quickWakeUps, io };
+  const snapshots = new ProxySnapshots({ ...places, ...serving, form, sharing });
   onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
   return snapshots;
 }

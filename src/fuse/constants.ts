@@ -103,13 +103,20 @@ export const FUSE_INIT_EXT = 1 << 30;
 // INIT flags, second word (bit 32 of the whole is bit 0 here).
 /** 7.38 */
 export const FUSE_HAS_EXPIRE_ONLY = 1 << 3;
+/** 7.40 (Linux 6.9) */
+export const FUSE_PASSTHROUGH = 1 << 5;
 
 // FOPEN_* bits of open-like replies.
 export const FOPEN_DIRECT_IO = 1 << 0;
 export const FOPEN_KEEP_CACHE = 1 << 1;
 export const FOPEN_CACHE_DIR = 1 << 3;
+/** 7.35: nothing is to be flushed when a descriptor closes. */
+export const FOPEN_NOFLUSH = 1 << 5;
 /** 7.40 */
 export const FOPEN_PASSTHROUGH = 1 << 7;
+
+/** 7.33, bit of open_flags in OPEN and CREATE: the truncation clears set-id bits and capabilities. */
+export const FUSE_OPEN_KILL_SUIDGID = 1 << 0;
 
 /** Bit of fsync_flags: data only. */
 export const FUSE_FSYNC_FDATASYNC = 1 << 0;

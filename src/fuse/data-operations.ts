@@ -8,6 +8,7 @@ import {
   FOPEN_CACHE_DIR,
   FOPEN_KEEP_CACHE,
   FUSE_FSYNC_FDATASYNC,
+  FUSE_OPEN_KILL_SUIDGID,
   FUSE_SETXATTR_ACL_KILL_SGID,
   MAX_TRANSFER_BYTES,
 } from "./constants.js";
@@ -21,12 +22,14 @@ const XATTR_MAX = 65536;
 /** What the 32-bit reply of COPY_FILE_RANGE can say (the kernel's MAX_RW_COUNT). */
 const COPY_32_MAX = 0x7ffff000;
 
-/** struct fuse_open_in: flags 0 */
+/** struct fuse_open_in: flags 0, open_flags 4 */
 export function open(x: Exchange): Outcome {
   const { reply, request } = x.work;
   if (x.fileSystem.open === undefined) return -ENOSYS;
   const opened = emptyOpen(x, FOPEN_KEEP_CACHE);
-  const result = x.fileSystem.open(request.node, request.u32(ARG), opened);
+  const killSetId = (request.u32(ARG + 4) & FUSE_OPEN_KILL_SUIDGID) !== 0;
+  const { incarnation, node } = request;
+  const result = x.fileSystem.open(node, incarnation, request.u32(ARG), killSetId, opened);
   return result < 0 ? result : reply.open(opened);
 }
 
@@ -175,7 +178,13 @@ function copyRange(x: Exchange, longest: number): Result {
   if (!isSafe(offset) || !isSafe(toOffset)) return -EFBIG;
   const room = Number.MAX_SAFE_INTEGER - Math.max(offset, toOffset);
   const length = Math.min(request.u64(ARG + 40), longest, room);
-  return x.fileSystem.copyFileRange(request.node, offset, request.u64(ARG + 16), toOffset, length);
+  return x.fileSystem.copyFileRange(
+    request.node,
+    offset,
+    request.nodeAt(ARG + 16),
+    toOffset,
+    length,
+  );
 }
 
 /** Replies struct fuse_write_out: 32 bits. */

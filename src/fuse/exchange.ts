@@ -64,4 +64,6 @@ export interface Exchange {
   readonly hasExtendedSetxattr: boolean;
   /** Answers INIT. */
   negotiate(): Outcome;
+  /** The caller of a request has got a signal. */
+  interrupt(unique: number): void;
 }

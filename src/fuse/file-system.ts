@@ -19,6 +19,12 @@ export type NodeId = number;
 /** 0 or a count on success, a negative errno otherwise. */
 export type Result = number;
 
+/**
+ * The answer of a method that has changed nothing yet and waits for `FileSystem.ready`: the session
+ * keeps the request and calls the method again then. Below every errno.
+ */
+export const LATER: Result = -(1 << 30);
+
 /** Who asked. Valid during the call. */
 export interface Caller {
   uid: number;
@@ -45,6 +51,14 @@ export interface Attributes {
   mtimeNsec: number;
   ctimeSec: number;
   ctimeNsec: number;
+  /** They change without a request (writes through a mapping of a backing file): the kernel must not keep them. */
+  isVolatile: boolean;
+  /**
+   * Which of the kernel's inodes is to stand for the node from now on, usually 0. After a file
+   * system has answered OPEN with ESTALE, a higher number makes the kernel take a new inode; the old
+   * one lives on for its open files, and requests about it name the same node.
+   */
+  incarnation: number;
 }
 
 /** Attributes with every field 0, in the shape that all others share. */
@@ -65,6 +79,8 @@ export function emptyAttributes(): Attributes {
     mtimeNsec: 0,
     ctimeSec: 0,
     ctimeNsec: 0,
+    isVolatile: false,
+    incarnation: 0,
   };
 }
 
@@ -138,8 +154,26 @@ export interface OpenResult {
   backingId: number;
 }
 
+/** What a file system may ask of the kernel, from INIT to `destroy`. Every call is synchronous and does not wait. */
+export interface Kernel {
+  /** Open-like calls come, and may answer FOPEN_PASSTHROUGH with a backing ID. */
+  readonly hasPassthrough: boolean;
+  /**
+   * Registers a file (an O_PATH descriptor will do) as a backing file: its ID, or a negative errno.
+   * The kernel keeps the file open until the ID is closed and nobody uses it.
+   */
+  openBacking(fd: number): Result;
+  closeBacking(id: number): void;
+  /** The attributes that the kernel has of one inode of a node are out of date. */
+  expireAttributes(node: NodeId, incarnation: number): void;
+}
+
 /** The file system behind one session. Optional methods answer ENOSYS when absent. */
 export interface FileSystem {
+  /** The connection stands; called once, before any other method. */
+  begin?(kernel: Kernel): void;
+  /** Asked for at once after a method answered LATER: resolves when it is to be called again. Never rejects. */
+  ready?(): Promise<void>;
   lookup(parent: NodeId, name: ByteString, out: Entry): Result;
   /** The kernel dropped `count` references to a node. No reply. */
   forget(node: NodeId, count: number): void;
@@ -219,8 +253,18 @@ export interface FileSystem {
     out: Entry,
     open: OpenResult,
   ): Result;
-  /** Absent: OPEN is answered ENOSYS once and never comes again (cached mode). */
-  open?(node: NodeId, flags: number, out: OpenResult): Result;
+  /**
+   * Absent, or -ENOSYS the first time: OPEN never comes again (cached mode). `flags` has O_TRUNC in
+   * it only if the kernel has passthrough, and then this call is to truncate. -ESTALE makes the
+   * kernel look the name up again, and then open what it finds.
+   */
+  open?(
+    node: NodeId,
+    incarnation: number,
+    flags: number,
+    killSetId: boolean,
+    out: OpenResult,
+  ): Result;
   create?(
     caller: Caller,
     parent: NodeId,

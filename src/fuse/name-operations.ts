@@ -32,7 +32,7 @@ export function batchForget(x: Exchange): Outcome {
     throw new MalformedRequest(`BATCH_FORGET of ${request.length} bytes says it has ${count}`);
   }
   for (let i = 0, at = ARG + 8; i < count; i++, at += 16) {
-    x.fileSystem.forget(request.u64(at), request.u64(at + 8));
+    x.fileSystem.forget(request.nodeAt(at), request.u64(at + 8));
   }
   return NO_REPLY;
 }
@@ -136,7 +136,7 @@ function renameFrom(x: Exchange, names: number, flags: number): Outcome {
   const { request } = x.work;
   const name = request.firstName(names);
   const newName = request.entryName(request.afterName);
-  return plainOutcome(x.fileSystem.rename(request.node, name, request.u64(ARG), newName, flags));
+  return plainOutcome(x.fileSystem.rename(request.node, name, request.nodeAt(ARG), newName, flags));
 }
 
 /** struct fuse_rename_in: newdir 0 */
@@ -154,7 +154,7 @@ export function link(x: Exchange): Outcome {
   const { request } = x.work;
   const entry = emptyEntry(x);
   const name = request.entryName(ARG + 8);
-  return entryOutcome(x, x.fileSystem.link(request.u64(ARG), request.node, name, entry), entry);
+  return entryOutcome(x, x.fileSystem.link(request.nodeAt(ARG), request.node, name, entry), entry);
 }
 
 /** struct fuse_create_in: flags 0, mode 4, umask 8; name */

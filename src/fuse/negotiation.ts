@@ -2,16 +2,17 @@
  * The first request of every connection: what the kernel offers, and what we take.
  *
  * Not taken, and why: WRITEBACK_CACHE (a write must be in the upper directory when write(2)
- * returns, since commit reads it there), ATOMIC_O_TRUNC (there is no OPEN to carry it in cached
- * mode), READDIRPLUS_AUTO (it asks for plain READDIR first and pays for each name later),
+ * returns, since commit reads it there; and passthrough does not go with it), READDIRPLUS_AUTO (it asks for plain READDIR first and pays for each name later),
  * EXPORT_SUPPORT (nobody exports a view over NFS), POSIX_LOCKS and FLOCK_LOCKS (the kernel keeps
- * the locks of one mount itself), AUTO_INVAL_DATA (nobody else changes the files).
+ * the locks of one mount itself), AUTO_INVAL_DATA (nobody else changes the files). ATOMIC_O_TRUNC
+ * only with PASSTHROUGH: without that there is no OPEN to carry it.
  */
 
 import {
   FUSE_ABORT_ERROR,
   FUSE_ASYNC_DIO,
   FUSE_ASYNC_READ,
+  FUSE_ATOMIC_O_TRUNC,
   FUSE_BIG_WRITES,
   FUSE_CACHE_SYMLINKS,
   FUSE_DO_READDIRPLUS,
@@ -25,6 +26,7 @@ import {
   FUSE_NO_OPENDIR_SUPPORT,
   FUSE_OLDEST_MINOR_VERSION,
   FUSE_PARALLEL_DIROPS,
+  FUSE_PASSTHROUGH,
   FUSE_POSIX_ACL,
   FUSE_SETXATTR_EXT,
   IN_HEADER_BYTES,
@@ -50,7 +52,15 @@ export interface Agreement {
   readonly hasExtendedSetxattr: boolean;
   /** NOTIFY_INVAL_ENTRY takes FUSE_EXPIRE_ONLY. */
   readonly hasExpireOnly: boolean;
+  /** The kernel takes backing files, and asks before each open. */
+  readonly hasPassthrough: boolean;
 }
+
+/**
+ * How many file systems may lie between a backing file and its disk, plus one; 0 for no passthrough.
+ * With 2 a backing file may itself be on an overlay, but nothing can be stacked on our mount.
+ */
+export type StackDepth = 0 | 1 | 2;
 
 const WANTED =
   FUSE_ASYNC_READ |
@@ -97,15 +107,21 @@ export function decodeInit(request: RequestBuffer): InitOffer {
 /**
  * What we answer to an offer of major version 7, or newer (the kernel then asks again).
  *
+ * @param stackDepth other than 0: passthrough is wanted, where the kernel has it
  * @param acl whether POSIX ACLs are to be had
  * @returns undefined for a kernel too old to serve
  */
-export function agree(offer: InitOffer, acl = true): Agreement | undefined {
+export function agree(offer: InitOffer, stackDepth: StackDepth, acl = true): Agreement | undefined {
   if (offer.major < 7) return undefined;
   if (offer.major === 7 && offer.minor < FUSE_OLDEST_MINOR_VERSION) return undefined;
-  const flags = (offer.flags & (acl ? WANTED : WANTED & ~FUSE_POSIX_ACL)) >>> 0;
-  const flags2 = (offer.flags2 & WANTED2) >>> 0;
+  const hasPassthrough = stackDepth > 0 && (offer.flags2 & FUSE_PASSTHROUGH) !== 0;
+  const basic = acl ? WANTED : WANTED & ~FUSE_POSIX_ACL;
+  const wanted = hasPassthrough ? basic | FUSE_ATOMIC_O_TRUNC : basic;
+  const wanted2 = hasPassthrough ? WANTED2 | FUSE_PASSTHROUGH : WANTED2;
+  const flags = (offer.flags & wanted) >>> 0;
+  const flags2 = (offer.flags2 & wanted2) >>> 0;
   return {
+    hasPassthrough,
     hasExtendedSetxattr: (flags & FUSE_SETXATTR_EXT) !== 0,
     hasExpireOnly: (flags2 & FUSE_HAS_EXPIRE_ONLY) !== 0,
     reply: {
@@ -118,6 +134,7 @@ export function agree(offer: InitOffer, acl = true): Agreement | undefined {
       maxWrite: MAX_TRANSFER_BYTES,
       timeGranularityNs: 1,
       maxPages: MAX_TRANSFER_PAGES,
+      maxStackDepth: hasPassthrough ? stackDepth : 0,
     },
   };
 }

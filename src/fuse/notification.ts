@@ -8,6 +8,7 @@ import {
   OUT_HEADER_BYTES,
 } from "./constants.js";
 import type { NodeId } from "./file-system.js";
+import { INCARNATION_SHIFT } from "./request.js";
 
 const BODY = OUT_HEADER_BYTES;
 
@@ -42,9 +43,16 @@ export function invalidateEntryMessage(
  * (struct fuse_notify_inval_inode_out: ino 0, off 8, len 16). A negative offset leaves the pages; a
  * length of 0 or less reaches to the end.
  */
-export function invalidateInodeMessage(node: NodeId, offset: number, length: number): Buffer {
+export function invalidateInodeMessage(
+  node: NodeId,
+  offset: number,
+  length: number,
+  incarnation = 0,
+): Buffer {
   const { buffer, view } = message(FUSE_NOTIFY_INVAL_INODE, 24);
   view.setBigUint64(BODY, BigInt(node), true);
+  const upper = view.getUint32(BODY + 4, true) + incarnation * 2 ** INCARNATION_SHIFT;
+  view.setUint32(BODY + 4, upper, true);
   view.setBigInt64(BODY + 8, BigInt(offset), true);
   view.setBigInt64(BODY + 16, BigInt(length), true);
   return buffer;

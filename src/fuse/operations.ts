@@ -92,6 +92,7 @@ import {
   tmpfile,
   unlink,
 } from "./name-operations.js";
+import { ARG } from "./outcome.js";
 
 /** How one opcode is served. */
 export interface Operation {
@@ -108,7 +109,11 @@ const initialise = (x: Exchange): Outcome => x.negotiate();
 /** The kernel stops asking after one such answer (ACCESS, FLUSH, BMAP, POLL, STATX). */
 const unknown = (): Outcome => -ENOSYS;
 const noIoctl = (): Outcome => -ENOTTY;
-/** INTERRUPT: what we do at once is done by now, and a deferred fsync ends by itself. */
+/** struct fuse_interrupt_in: unique 0 */
+const interrupt = (x: Exchange): Outcome => {
+  x.interrupt(x.work.request.u64(ARG));
+  return NO_REPLY;
+};
 const ignored = (): Outcome => NO_REPLY;
 /** DESTROY: the file system hears of the end when the device reports it. */
 const acknowledged = (): Outcome => 0;
@@ -152,7 +157,7 @@ const ROWS: readonly Row[] = [
   [FUSE_FSYNCDIR, "FSYNCDIR", 16, fsyncdir],
   [FUSE_ACCESS, "ACCESS", 8, unknown],
   [FUSE_CREATE, "CREATE", 16 + 2, create, "entry"],
-  [FUSE_INTERRUPT, "INTERRUPT", 8, ignored],
+  [FUSE_INTERRUPT, "INTERRUPT", 8, interrupt],
   [FUSE_BMAP, "BMAP", 16, unknown],
   [FUSE_DESTROY, "DESTROY", 0, acknowledged],
   [FUSE_IOCTL, "IOCTL", 32, noIoctl],

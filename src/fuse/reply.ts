@@ -15,6 +15,7 @@ import {
 } from "./constants.js";
 import type { Attributes, Entry, FileSystemStatistics, OpenResult } from "./file-system.js";
 import { allocateAligned } from "./latin1-buffer.js";
+import { INCARNATION_SHIFT } from "./request.js";
 
 /** Room for the largest reply: MAX_TRANSFER_BYTES of data behind the header, rounded to a page. */
 export const REPLY_BUFFER_BYTES = MAX_TRANSFER_BYTES + 4096;
@@ -42,6 +43,7 @@ export interface InitReply {
   maxWrite: number;
   timeGranularityNs: number;
   maxPages: number;
+  maxStackDepth: number;
 }
 
 /** The reply in the making. One per thread: a body is valid until the next one is put. */
@@ -100,7 +102,7 @@ export class ReplyBuffer {
   /** struct fuse_attr_out. */
   attributes(attributes: Attributes): number {
     const words = this.#words;
-    words[BODY] = FOREVER_SEC;
+    words[BODY] = attributes.isVolatile ? 0 : FOREVER_SEC;
     words[BODY + 1] = 0;
     words[BODY + 2] = 0;
     words[BODY + 3] = 0;
@@ -156,6 +158,7 @@ export class ReplyBuffer {
     words[BODY + 6] = init.timeGranularityNs;
     this.#put16(OUT_HEADER_BYTES + 28, init.maxPages);
     words[BODY + 8] = init.flags2;
+    words[BODY + 9] = init.maxStackDepth;
     return INIT_OUT_BYTES;
   }
 
@@ -163,11 +166,13 @@ export class ReplyBuffer {
   putEntry(offset: number, entry: Entry, node: number): void {
     const words = this.#words;
     const at = offset >> 2;
+    const { incarnation, isVolatile } = entry.attributes;
     this.#put64(at, node);
+    if (incarnation !== 0 && node !== 0) words[at + 1]! |= incarnation << INCARNATION_SHIFT;
     this.#put64(at + 2, entry.generation);
     words[at + 4] = FOREVER_SEC;
     words[at + 5] = 0;
-    words[at + 6] = FOREVER_SEC;
+    words[at + 6] = isVolatile ? 0 : FOREVER_SEC;
     words[at + 7] = 0;
     words[at + 8] = 0;
     words[at + 9] = 0;

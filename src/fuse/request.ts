@@ -22,6 +22,11 @@ export const REQUEST_BUFFER_BYTES = MAX_TRANSFER_BYTES + 4096;
 const WORD = 4294967296;
 /** 2^53, the first integer that a number may not hold exactly. */
 const UNSAFE = 9007199254740992;
+/** Bits of the upper word of a node ID on the wire that belong to the ID; its incarnation is above. */
+export const INCARNATION_SHIFT = 21;
+const NODE_MASK = 2 ** INCARNATION_SHIFT - 1;
+/** How many incarnations the wire can tell apart. */
+export const INCARNATIONS = 2 ** (32 - INCARNATION_SHIFT);
 const PAGE_BYTES = 4096;
 /** Where a WRITE's data starts. */
 const WRITE_DATA = IN_HEADER_BYTES + WRITE_IN_BYTES;
@@ -54,7 +59,13 @@ export class RequestBuffer {
   /** Halves of the identifier that the reply must carry. */
   uniqueLow = 0;
   uniqueHigh = 0;
+  /** Both halves: exact, as the kernel counts from 0. */
+  get unique(): number {
+    return this.uniqueLow + this.uniqueHigh * WORD;
+  }
   node = 0;
+  /** Which of the kernel's inodes of this node asks; see `Attributes.incarnation`. */
+  incarnation = 0;
   readonly caller: Caller = { uid: 0, gid: 0, pid: 0 };
 
   /**
@@ -71,8 +82,8 @@ export class RequestBuffer {
     if (words[0] !== received) {
       throw new MalformedRequest(`request of ${received} bytes says it has ${words[0]}`);
     }
-    // Node IDs are those we handed out, below 2^53, so the product is exact.
-    this.node = words[4]! + words[5]! * WORD;
+    this.node = this.nodeAt(16);
+    this.incarnation = words[5]! >>> INCARNATION_SHIFT;
     this.caller.uid = words[6]!;
     this.caller.gid = words[7]!;
     this.caller.pid = words[8]!;
@@ -87,6 +98,12 @@ export class RequestBuffer {
   u64(offset: number): number {
     const index = offset >> 2;
     return this.#words[index]! + this.#words[index + 1]! * WORD;
+  }
+
+  /** The node ID at byte `offset`, whatever its incarnation: below 2^53, so exact. */
+  nodeAt(offset: number): number {
+    const index = offset >> 2;
+    return this.#words[index]! + (this.#words[index + 1]! & NODE_MASK) * WORD;
   }
 
   /** The signed 64-bit field at byte `offset` (times before 1970). */

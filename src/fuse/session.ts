@@ -30,47 +30,17 @@ import { FailedPreconditionError, InvalidArgumentError, SyscallError } from "../
 import type { FuseChannel } from "../system/native.js";
 import { FUSE_INIT, IN_HEADER_BYTES, OUT_HEADER_BYTES } from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
-import type { FileSystem, NodeId, Result } from "./file-system.js";
-import {
-  findMount,
-  flushMount,
-  type MountRequest,
-  mountFuse,
-  raiseReadAhead,
-  unmountFuse,
-} from "./mount-point.js";
+import { type FileSystem, LATER, type NodeId, type Result } from "./file-system.js";
+import { KernelSide } from "./kernel-side.js";
+import { findMount, flushMount, mountFuse, raiseReadAhead, unmountFuse } from "./mount-point.js";
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
 import { invalidateEntryMessage, invalidateInodeMessage } from "./notification.js";
 import { NO_ANSWER, OPERATIONS, type Operation } from "./operations.js";
 import { MalformedRequest, RefusedRequest } from "./request.js";
+import type { SessionOptions } from "./session-options.js";
+import { Waiting } from "./waiting.js";
 import { WakeUps } from "./wake-ups.js";
-
-/** Where a session reports what nobody waits for an answer to. */
-export interface SessionLog {
-  warn(message: string, error?: unknown): void;
-  trace?(message: string): void;
-}
-
-/** How to mount. */
-export interface SessionOptions extends Pick<MountRequest, "flags" | "kernelOptions"> {
-  /** An existing directory, absolute and without symlinks. */
-  target: string;
-  fileSystem: FileSystem;
-  readOnly: boolean;
-  /** Mount with mount(2) as root; otherwise through fusermount3. */
-  privileged: boolean;
-  /** Keep the CPUs awake while requests come in bursts; see wake-ups.ts. Default false. */
-  quickWakeUps?: boolean;
-  /** The type column shows "fuse." and this. Default "varve". */
-  subtype?: string;
-  /** First column of /proc/mounts. Default the subtype. */
-  source?: string;
-  /** Whether the kernel is to heed and offer POSIX ACLs. Default true. */
-  acl?: boolean;
-  log: SessionLog;
-  /** The session is over, whoever ended it; its file system was destroyed just before. */
-  onEnd(): void;
-}
+import { Warnings } from "./warnings.js";
 
 /** Requests handled before other sessions, timers and promises of the thread get their turn. */
 const BURST = 128;
@@ -80,8 +50,6 @@ const READ_AHEAD_KIB = 1024;
 const END_GRACE_MS = 1000;
 /** From here down the kernel refuses a reply's error code, as those never reach programs; the caller would hang. */
 const LOWEST_ERROR = -512;
-/** Distinct messages logged by one session; a bug in a handler must not fill the log. */
-const LOG_LIMIT = 100;
 
 /** Sessions of this thread. */
 const serving = new Set<FuseSession>();
@@ -96,19 +64,21 @@ export class FuseSession implements Exchange {
   readonly work: Workspace;
   /** Resolves when the session is over, after `onEnd`. Never rejects. */
   readonly ended: Promise<void>;
+  /** Resolves when the kernel has said what it can: whether there is passthrough. False, too, when it never does. */
+  readonly negotiated: Promise<boolean>;
   hasExtendedSetxattr = false;
 
   readonly #channel: FuseChannel;
   readonly #options: SessionOptions;
-  readonly #logged = new Set<string>();
+  readonly #warnings: Warnings;
   /** "major:minor"; undefined if the mount was gone before it could be seen. */
   readonly #device: string | undefined;
   #agreement: Agreement | undefined;
   #pendingNotifications = 0;
-  /** Requests whose answer is still to come. */
-  #deferred = 0;
+  readonly #waiting = new Waiting();
   #isOver = false;
   #resolveEnded: () => void = () => {};
+  #resolveNegotiated: (hasPassthrough: boolean) => void = () => {};
 
   /**
    * Mounts `fileSystem` on `target` and starts to serve it on this thread. Returns when the mount is
@@ -139,12 +109,16 @@ export class FuseSession implements Exchange {
     this.#options = options;
     this.target = options.target;
     this.fileSystem = options.fileSystem;
+    this.#warnings = new Warnings(options);
     this.#channel = channel;
     this.#device = findMount(options.target)?.device;
     workspace ??= new Workspace();
     this.work = workspace;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
+    });
+    this.negotiated = new Promise((resolve) => {
+      this.#resolveNegotiated = resolve;
     });
     const started = channel.start(() => this.#drain());
     if (started < 0) {
@@ -169,7 +143,7 @@ export class FuseSession implements Exchange {
     if (this.#isOurMountOnTop()) {
       if (force) {
         await flushMount(this.target).catch((error: unknown) => {
-          this.#warn("flush before forced unmount failed", error);
+          this.#warnings.warn("flush before forced unmount failed", error);
         });
       }
       await unmountFuse(this.target, force, this.#options.privileged);
@@ -218,14 +192,17 @@ export class FuseSession implements Exchange {
   /** Answers INIT; called by the operation table only. */
   negotiate(): Outcome {
     const offer = decodeInit(this.work.request);
-    const agreement = agree(offer, this.#options.acl);
+    const { acl, privileged, stackDepth = 0 } = this.#options;
+    const agreement = agree(offer, privileged ? stackDepth : 0, acl);
     if (agreement === undefined) {
-      this.#warn(`kernel speaks FUSE ${offer.major}.${offer.minor}, too old to serve`);
+      this.#warnings.warn(`kernel speaks FUSE ${offer.major}.${offer.minor}, too old to serve`);
       return -EIO;
     }
     this.#agreement = agreement;
     this.hasExtendedSetxattr = agreement.hasExtendedSetxattr;
-    this.#options.log.trace?.(`FUSE ${offer.major}.${offer.minor} on ${this.target}`);
+    this.#warnings.trace(`FUSE ${offer.major}.${offer.minor} on ${this.target}`);
+    const { hasPassthrough } = agreement;
+    this.fileSystem.begin?.(new KernelSide(this.#channel, hasPassthrough, this.#warnings));
     return this.work.reply.init(agreement.reply);
   }
 
@@ -264,7 +241,7 @@ export class FuseSession implements Exchange {
       // ENOENT: the request was interrupted before we could have it.
       if (received === -EINTR || received === -ENOENT) continue;
       if (received !== -ENODEV && received !== -ECONNABORTED) {
-        this.#warn("receive failed", syscallError(received, "read", "/dev/fuse"));
+        this.#warnings.warn("receive failed", syscallError(received, "read", "/dev/fuse"));
       }
       this.#end();
     }
@@ -276,7 +253,7 @@ export class FuseSession implements Exchange {
     let operation: Operation | undefined;
     let outcome: Outcome;
     if (received < IN_HEADER_BYTES) {
-      this.#warn(`request of ${received} bytes`);
+      this.#warnings.warn(`request of ${received} bytes`);
       return;
     }
     try {
@@ -294,7 +271,9 @@ export class FuseSession implements Exchange {
     }
     // The handler may have closed this very session.
     if (this.#isOver) return;
-    if (typeof outcome !== "number") {
+    if (outcome === LATER) {
+      this.#postpone(received);
+    } else if (typeof outcome !== "number") {
       this.#defer(outcome, operation);
     } else if (outcome !== NO_REPLY) {
       const sent = this.#reply(request.uniqueLow, request.uniqueHigh, outcome);
@@ -309,7 +288,7 @@ export class FuseSession implements Exchange {
     const body = Math.max(outcome, 0);
     let error = Math.min(outcome, 0);
     if (error <= LOWEST_ERROR) {
-      this.#warn(`a handler answered ${error}, which is no error number`);
+      this.#warnings.warn(`a handler answered ${error}, which is no error number`);
       error = -EIO;
     }
     reply.header(uniqueLow, uniqueHigh, body, error);
@@ -323,35 +302,60 @@ export class FuseSession implements Exchange {
     }
     // ENOENT: nobody waits any more. ENODEV: nor will they; the next receive says so.
     if (sent === -ENOENT || sent === -ENODEV) return;
-    this.#warn(`${operation?.name} reply refused`, syscallError(sent, "write", "/dev/fuse"));
+    this.#warnings.warn(
+      `${operation?.name} reply refused`,
+      syscallError(sent, "write", "/dev/fuse"),
+    );
     this.#reply(request.uniqueLow, request.uniqueHigh, -EIO);
   }
 
   #defer(promise: Promise<Result>, operation: Operation | undefined): void {
     const { uniqueHigh, uniqueLow } = this.work.request;
-    this.#deferred++;
-    promise
-      .catch((error: unknown) => this.#failed(operation, error))
-      .then((result) => {
-        this.#deferred--;
-        if (this.#isOver) this.#finish();
-        else this.#reply(uniqueLow, uniqueHigh, Math.min(result, 0));
-      });
+    const settled = promise.catch((error: unknown) => this.#failed(operation, error));
+    this.#afterwards(settled, (result) => {
+      this.#reply(uniqueLow, uniqueHigh, Math.min(result, 0));
+    });
+  }
+
+  /** Keeps a request, and serves it again when the file system has what it waits for. */
+  #postpone(received: number): void {
+    const { buffer } = this.work.request;
+    const kept = Buffer.from(buffer.subarray(0, received));
+    this.#afterwards(this.fileSystem.ready!(), () => {
+      kept.copy(buffer);
+      this.#serve(received);
+    });
+  }
+
+  /** Goes on with the request at hand once `promise` has resolved, if its caller still waits then. */
+  #afterwards<R>(promise: Promise<R>, goOn: (result: R) => void): void {
+    this.#waiting.after(this.work.request, promise, (result, isWanted) => {
+      if (this.#isOver) this.#finish();
+      else if (isWanted) goOn(result);
+    });
+  }
+
+  /** Lets a killed caller go whose request waits; the work goes on. Called by the operation table only. */
+  interrupt(unique: number): void {
+    // Others stay: an fsync or open that fails with EINTR is more than programs are prepared for.
+    if (!this.#waiting.releaseTheDying(unique)) return;
+    this.#reply(unique >>> 0, Math.floor(unique / 2 ** 32), -EINTR);
   }
 
   /** Logs what a handler threw; what the caller gets is EIO. A FORGET that fails has no caller. */
   #failed(operation: Operation | undefined, error: unknown): number {
     if (error instanceof RefusedRequest) return -error.errno;
     const name = operation?.name ?? `opcode ${this.work.request.opcode}`;
-    this.#warn(`${name} failed`, error);
+    this.#warnings.warn(`${name} failed`, error);
     if (operation !== undefined && NO_ANSWER.has(operation.name)) return NO_REPLY;
     return error instanceof SyscallError ? -error.errno : -EIO;
   }
 
   #initialised(): void {
+    this.#resolveNegotiated(this.#agreement?.hasPassthrough === true);
     if (this.#device === undefined || !this.#options.privileged) return;
     if (!raiseReadAhead(this.#device, READ_AHEAD_KIB)) {
-      this.#options.log.trace?.(`cannot raise the read-ahead of ${this.target}`);
+      this.#warnings.trace(`cannot raise the read-ahead of ${this.target}`);
     }
   }
 
@@ -365,9 +369,10 @@ export class FuseSession implements Exchange {
 
   /** The last act, once no deferred call is left that works on what `destroy` takes away. */
   #finish(): void {
-    if (this.#deferred > 0) return;
+    if (!this.#waiting.isIdle) return;
     this.#guard("destroy", () => this.fileSystem.destroy());
     this.#guard("onEnd", this.#options.onEnd);
+    this.#resolveNegotiated(false);
     this.#resolveEnded();
   }
 
@@ -375,16 +380,7 @@ export class FuseSession implements Exchange {
     try {
       action();
     } catch (error) {
-      this.#warn(`${what} failed`, error);
+      this.#warnings.warn(`${what} failed`, error);
     }
-  }
-
-  /** Logs, once for each distinct message. */
-  #warn(what: string, error?: unknown): void {
-    const reason = error instanceof Error ? error.message : "";
-    const key = `${what}: ${reason}`;
-    if (this.#logged.has(key) || this.#logged.size >= LOG_LIMIT) return;
-    this.#logged.add(key);
-    this.#options.log.warn(`fuse ${this.target}: ${what}`, error);
   }
 }

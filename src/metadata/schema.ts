@@ -110,4 +110,9 @@ export const MIGRATIONS: readonly string[] = [
     boot_id TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- The I/O mode that the user asked for; empty: the daemon's default.
+  ALTER TABLE views ADD COLUMN io TEXT NOT NULL DEFAULT ''
+    CHECK (io IN ('', 'cached', 'passthrough', 'auto'));
+  `,
 ];

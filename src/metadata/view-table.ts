@@ -6,6 +6,9 @@ import { nowNs } from "./clock.js";
 import type { Digest } from "./digest.js";
 import { decodeLabels, encodeLabels, type Labels } from "./labels.js";
 
+/** How file data gets to programs; see views/io-mode.ts. */
+export type IoMode = "cached" | "passthrough" | "auto";
+
 /** One view: an image's chain, with an upper directory unless it is read-only. */
 export type ViewRow = {
   readonly id: string;
@@ -23,6 +26,8 @@ export type ViewRow = {
   readonly target: string;
   /** The desired state: mounted again after a restart of the daemon when true. */
   readonly mounted: boolean;
+  /** What the user asked for; absent: the daemon's default. */
+  readonly io?: IoMode;
   readonly labels: Labels;
   readonly createdNs: bigint;
 };
@@ -39,6 +44,7 @@ type Columns = {
   mounted: bigint;
   labels: string;
   created_ns: bigint;
+  io: IoMode | "";
 };
 
 /** Views. Every method is one statement and takes part in an open transaction. */
@@ -48,6 +54,7 @@ export class ViewTable {
   readonly #list;
   readonly #insert;
   readonly #setMounted;
+  readonly #setIo;
   readonly #delete;
 
   constructor(sql: BetterSqlite3.Database) {
@@ -67,11 +74,13 @@ export class ViewTable {
         number,
         string,
         bigint,
+        string,
       ]
-    >("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    >("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     this.#setMounted = sql.prepare<[number, string, string]>(
       "UPDATE views SET mounted = ?, target = ? WHERE id = ?",
     );
+    this.#setIo = sql.prepare<[string, string]>("UPDATE views SET io = ? WHERE id = ?");
     this.#delete = sql.prepare<[string]>("DELETE FROM views WHERE id = ?");
   }
 
@@ -105,6 +114,7 @@ export class ViewTable {
         Number(view.mounted),
         encodeLabels(view.labels, `view ${view.name}`),
         nowNs(),
+        view.io ?? "",
       );
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;
@@ -118,6 +128,11 @@ export class ViewTable {
   /** Records the desired state and the mount point. @returns false when there is no such view */
   setMounted(id: string, mounted: boolean, target: string): boolean {
     return this.#setMounted.run(Number(mounted), target, id).changes > 0;
+  }
+
+  /** Records the I/O mode that the user asked for. @returns false when there is no such view */
+  setIo(id: string, io: IoMode): boolean {
+    return this.#setIo.run(io, id).changes > 0;
   }
 
   /** @returns false when there was none */
@@ -142,6 +157,7 @@ function decode(row: Columns): ViewRow {
     readOnly: row.read_only !== 0n,
     target: row.target,
     mounted: row.mounted !== 0n,
+    ...(row.io === "" ? {} : { io: row.io }),
     labels: decodeLabels(row.labels),
     createdNs: row.created_ns,
   };

@@ -42,10 +42,9 @@ import {
   STAT_UID,
 } from "../system/native.js";
 import { ensureData, ensureMetadata } from "./copy-up.js";
-import { writableFd } from "./data.js";
+import { truncateTo } from "./data.js";
 import type { OverlayNode } from "./node-table.js";
 import type { OverlayTree } from "./overlay-tree.js";
-import { clearSetId } from "./set-id.js";
 
 const BLOCK_SIZE = 4096;
 const TIMES = FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW;
@@ -58,6 +57,8 @@ export function getAttributes(tree: OverlayTree, id: NodeId, out: Attributes): R
   tree.index.attributes(id, out);
   out.ino = id;
   out.blksize = BLOCK_SIZE;
+  out.isVolatile = false;
+  out.incarnation = 0;
   if (node?.removed) out.nlink = 0;
   return 0;
 }
@@ -91,12 +92,15 @@ export function fillFromStat(
       ? stat[STAT_BLOCKS]!
       : tree.index.attributes(node.dataInode, tree.lowerAttributes).blocks;
   out.blksize = BLOCK_SIZE;
-  out.atimeSec = stat[STAT_ATIME_SEC]!;
-  out.atimeNsec = stat[STAT_ATIME_NSEC]!;
-  out.mtimeSec = stat[STAT_MTIME_SEC]!;
-  out.mtimeNsec = stat[STAT_MTIME_NSEC]!;
+  const times = node.dataInode === 0 ? stat : (tree.copies.before(node.id) ?? stat);
+  out.atimeSec = times[STAT_ATIME_SEC]!;
+  out.atimeNsec = times[STAT_ATIME_NSEC]!;
+  out.mtimeSec = times[STAT_MTIME_SEC]!;
+  out.mtimeNsec = times[STAT_MTIME_NSEC]!;
   out.ctimeSec = stat[STAT_CTIME_SEC]!;
   out.ctimeNsec = stat[STAT_CTIME_NSEC]!;
+  out.isVolatile = node.isVolatile;
+  out.incarnation = node.incarnation;
 }
 
 /** 2 plus the subdirectories of the merged view; 0 for a removed directory; or a negative errno. */
@@ -150,11 +154,7 @@ function truncate(tree: OverlayTree, id: NodeId, set: SetAttributes): Result {
   if (type !== S_IFREG) return type === S_IFDIR ? -EISDIR : -EINVAL;
   const ready = ensureData(tree, id, set.size);
   if (ready < 0) return ready;
-  const fd = writableFd(tree, id);
-  if (fd < 0) return fd;
-  const result = sys.ftruncate(fd, set.size);
-  if (result >= 0 && (set.valid & FATTR_KILL_SUIDGID) !== 0) clearSetId(tree, id);
-  return result;
+  return truncateTo(tree, id, set.size, (set.valid & FATTR_KILL_SUIDGID) !== 0);
 }
 
 function setTimes(dirfd: number, name: ByteString, set: SetAttributes): Result {

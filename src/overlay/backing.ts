@@ -191,6 +191,12 @@ export class Backing {
     return fd === -EPERM ? openBeneath(base, path, O_RDONLY | O_NOFOLLOW) : fd;
   }
 
+  /** An O_PATH descriptor of a lower regular file (the caller owns it), or a negative errno. */
+  locateLower(layer: number, path: ByteString): number {
+    const base = this.layerFd(layer);
+    return base < 0 ? base : openBeneath(base, path, O_PATH | O_NOFOLLOW);
+  }
+
   /** Removes an object of an area, a directory with all that is in it. Errors are left for the next start. */
   purge(areaFd: number, name: ByteString): void {
     const removed = sys.unlinkat(areaFd, name, 0);

@@ -7,7 +7,8 @@
  *
  * A regular file above `COPY_AT_ONCE` gets its metadata only (metacopy) until its data is to
  * change. Then the data is copied into the upper file in place; the metacopy mark goes last, so
- * that until then a reader after a crash takes the data from the lower file.
+ * that until then a reader after a crash takes the data from the lower file. More than `COPY_IN_TURN`
+ * is copied in the background (background-copy.ts), and whoever needs it is answered LATER.
  *
  * Not synced to disk here: after a power failure (not a crash of the daemon) a file copied up in the last
  * seconds may have lost its data, as with overlayfs mounted `volatile`. A disk flush would stop every
@@ -34,7 +35,7 @@ import { EIO, EOPNOTSUPP, EPERM, EROFS, ESTALE } from "../system/errno.js";
 import { STAT_SLOTS } from "../system/native.js";
 import type { InodeAttributes } from "./chain-index.js";
 import { keepingDirectoryTimes, restoreTimes } from "./directory-times.js";
-import { copyData } from "./file-copy.js";
+import { copyData, copyDataAsync } from "./file-copy.js";
 import { linkLowerNames } from "./lower-names.js";
 import { INDEX_AREA, ORPHAN_AREA, OverlayNode } from "./node-table.js";
 import type { OverlayTree } from "./overlay-tree.js";
@@ -42,6 +43,8 @@ import { encodeInode } from "./upper-object.js";
 
 /** Bytes up to which a file's data comes along with a change of its metadata: cheaper than two steps. */
 const COPY_AT_ONCE = 16 << 10;
+/** Bytes up to which data is copied while everybody else waits: a few milliseconds. */
+const COPY_IN_TURN = 4 << 20;
 const EMPTY = Buffer.alloc(0);
 const CAPABILITY = "security.capability" as ByteString;
 
@@ -53,7 +56,8 @@ export function ensureUpperDirectory(tree: OverlayTree, id: NodeId): Result {
 
 /** Makes sure that a node's metadata can be changed in the upper. */
 export function ensureMetadata(tree: OverlayTree, id: NodeId): Result {
-  return ensureUpper(tree, id, false, 0);
+  const copying = tree.copies.check(id);
+  return copying < 0 ? copying : ensureUpper(tree, id, false, 0);
 }
 
 /**
@@ -62,7 +66,14 @@ export function ensureMetadata(tree: OverlayTree, id: NodeId): Result {
  * @param keepBytes how much of the old data is still needed (0 before a truncation to nothing)
  */
 export function ensureData(tree: OverlayTree, id: NodeId, keepBytes = Infinity): Result {
-  const node = tree.node(id);
+  const copying = tree.copies.check(id);
+  if (copying < 0) return copying;
+  let node = tree.node(id);
+  if (!node?.hasUpper && keepBytes > COPY_IN_TURN && lowerSize(tree, id) > COPY_IN_TURN) {
+    const copied = ensureUpper(tree, id, false, 0);
+    if (copied < 0) return copied;
+    node = tree.node(id);
+  }
   if (node?.hasUpper) return node.dataInode === 0 ? 0 : copyDataInPlace(tree, node, keepBytes);
   return ensureUpper(tree, id, true, keepBytes);
 }
@@ -83,6 +94,10 @@ export function ensureUpperName(
   if (!node.indexed) return 0;
   const ready = ensureUpperDirectory(tree, parent);
   return ready < 0 ? ready : tree.hardLinks.linkName(node, parent, name);
+}
+
+function lowerSize(tree: OverlayTree, id: NodeId): number {
+  return tree.exists(id) ? tree.index.attributes(id, tree.lowerAttributes).size : 0;
 }
 
 function ensureUpper(tree: OverlayTree, id: NodeId, withData: boolean, keepBytes: number): Result {
@@ -304,7 +319,6 @@ const times = new Float64Array(STAT_SLOTS);
 
 /** Completes a metacopy file. */
 function copyDataInPlace(tree: OverlayTree, node: OverlayNode, keepBytes: number): Result {
-  const { metacopy, redirect } = tree.backing.attributes;
   const dirfd = tree.holderFd(node);
   if (dirfd < 0) return dirfd;
   const { name } = node.places[0]!;
@@ -316,17 +330,48 @@ function copyDataInPlace(tree: OverlayTree, node: OverlayNode, keepBytes: number
   // 1. Data. 2. Times and capabilities, which writing changed. 3. The mark: from here the data counts.
   const lower = tree.index.attributes(node.dataInode, tree.lowerAttributes);
   const size = Math.min(lower.size, keepBytes);
+  if (size > COPY_IN_TURN) return copyInBackground(tree, node, fd, size);
   let result = copyFromLower(tree, node.dataInode, fd, size, lower.blocks);
   if (result >= 0 && size < lower.size) result = sys.ftruncate(fd, lower.size);
   if (typeof capability !== "number") sys.setxattrat(dirfd, name, CAPABILITY, capability, 0);
   restoreTimes(dirfd, name, times);
-  if (result >= 0) result = sys.removexattrat(fd, "" as ByteString, metacopy);
-  if (result >= 0) {
-    // Over live lower directories the path goes on vouching for the file's number.
-    if (!tree.index.isLive) sys.removexattrat(fd, "" as ByteString, redirect);
-    node.dataInode = 0;
-    tree.backing.files.drop(node.id);
-  }
+  if (result >= 0) result = markComplete(tree, node.id, fd);
   sys.close(fd);
   return result;
+}
+
+/** From here on a metacopy file's data is its own. */
+function markComplete(tree: OverlayTree, id: NodeId, fd: number): Result {
+  const { metacopy, redirect } = tree.backing.attributes;
+  const result = sys.removexattrat(fd, "" as ByteString, metacopy);
+  if (result < 0) return result;
+  // Over live lower directories the path goes on vouching for the file's number.
+  if (!tree.index.isLive) sys.removexattrat(fd, "" as ByteString, redirect);
+  // Not the object from before a copy in the background: that one may have been forgotten meanwhile.
+  const node = tree.node(id);
+  if (node !== undefined) node.dataInode = 0;
+  tree.backing.files.drop(id);
+  return result;
+}
+
+/** Completes a large metacopy file while others are served; `fd` is open for writing and given away. */
+function copyInBackground(tree: OverlayTree, node: OverlayNode, fd: number, size: number): Result {
+  const { id, dataInode } = node;
+  const { index, backing } = tree;
+  const from = backing.openLower(index.layer(dataInode), index.contentPath(dataInode));
+  if (from < 0) {
+    sys.close(fd);
+    return from === -ESTALE ? -EIO : from;
+  }
+  const whole = index.attributes(dataInode, tree.lowerAttributes).size;
+  const copy = async (): Promise<Result> => {
+    const copied = await copyDataAsync(backing, from, fd, size);
+    sys.close(from);
+    if (copied >= 0) return size < whole ? sys.ftruncate(fd, whole) : 0;
+    // A full disk: what came is of no use to anybody.
+    sys.ftruncate(fd, 0);
+    sys.ftruncate(fd, whole);
+    return copied;
+  };
+  return tree.copies.begin(id, fd, copy, () => markComplete(tree, id, fd));
 }

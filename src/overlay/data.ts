@@ -46,11 +46,6 @@ function readableFd(tree: OverlayTree, id: NodeId): number {
   return fd < 0 ? fd : tree.backing.files.put(id, fd);
 }
 
-/** A descriptor (borrowed) to change the data with; `ensureData` came before. */
-export function writableFd(tree: OverlayTree, id: NodeId): number {
-  return readableFd(tree, id);
-}
-
 /** Reads into `target` until it is full or the file ends. */
 export function read(tree: OverlayTree, id: NodeId, offset: number, target: Buffer): Result {
   const fd = readableFd(tree, id);
@@ -85,7 +80,21 @@ function changeableFd(tree: OverlayTree, id: NodeId): number {
   const type = tree.typeOf(id);
   if (type !== S_IFREG) return type === 0 ? -ESTALE : type === S_IFDIR ? -EISDIR : -EINVAL;
   const ready = ensureData(tree, id);
-  return ready < 0 ? ready : writableFd(tree, id);
+  return ready < 0 ? ready : readableFd(tree, id);
+}
+
+/** ftruncate(2); `ensureData` came before. */
+export function truncateTo(
+  tree: OverlayTree,
+  id: NodeId,
+  size: number,
+  killSetId: boolean,
+): Result {
+  const fd = readableFd(tree, id);
+  if (fd < 0) return fd;
+  const result = sys.ftruncate(fd, size);
+  if (result >= 0 && killSetId) clearSetId(tree, id);
+  return result;
 }
 
 /** fallocate(2) with FALLOC_FL_* `mode`. */

@@ -35,6 +35,33 @@ export function copyData(
   return copied < 0 ? copied : sys.ftruncate(to, size);
 }
 
+/** `copyData` for much data: only the bytes themselves are copied on the thread pool. */
+export async function copyDataAsync(
+  backing: Backing,
+  from: number,
+  to: number,
+  size: number,
+): Promise<Result> {
+  if (backing.canClone) {
+    const cloned = sys.ficlone(to, from);
+    if (cloned >= 0) return sys.ftruncate(to, size);
+    if (cloned === -EOPNOTSUPP || cloned === -EXDEV) backing.canClone = false;
+  }
+  for (let at = 0; at < size; ) {
+    const start = sys.lseek(from, at, SEEK_DATA);
+    if (start === -ENXIO) break;
+    if (start === -EINVAL) return sys.copyRangeAsync(from, to, at, size);
+    if (start < 0) return start;
+    if (start >= size) break;
+    const hole = sys.lseek(from, start, SEEK_HOLE);
+    if (hole < 0) return hole;
+    const copied = await sys.copyRangeAsync(from, to, start, Math.min(hole, size));
+    if (copied < 0) return copied;
+    at = hole;
+  }
+  return 0;
+}
+
 function copyExtents(from: number, to: number, size: number): Result {
   for (let at = 0; at < size; ) {
     const start = sys.lseek(from, at, SEEK_DATA);

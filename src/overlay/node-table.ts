@@ -52,6 +52,10 @@ export class OverlayNode {
   nlinkDelta = 0;
   /** A file made in this session without extended attributes, and not given any since. */
   isBare = false;
+  /** Its file may be mapped for writing in passthrough: its times change without a request. */
+  isVolatile = false;
+  /** How often the kernel was made to take a new inode for it; see `Attributes.incarnation`. */
+  incarnation = 0;
   /** How many nodes have a place in this directory. */
   children = 0;
   /** Of a directory: the index inode whose entries show through, or 0. */

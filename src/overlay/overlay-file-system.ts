@@ -1,4 +1,7 @@
-/** The FUSE face of a view in cached mode: no handles, hence no open, create, release or opendir. */
+/**
+ * The FUSE face of a view. Without passthrough it knows no handles: OPEN and CREATE are answered
+ * ENOSYS, and all but them works the same.
+ */
 
 import type {
   Attributes,
@@ -7,6 +10,7 @@ import type {
   Entry,
   FileSystem,
   FileSystemStatistics,
+  Kernel,
   NodeId,
   OpenResult,
   Result,
@@ -14,13 +18,14 @@ import type {
 } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
-import { NAME_MAX, S_IFDIR, S_IFLNK, S_IFMT } from "../system/constants.js";
-import { EINVAL, ENAMETOOLONG, EROFS, ESTALE } from "../system/errno.js";
+import { NAME_MAX, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../system/constants.js";
+import { EINVAL, ENAMETOOLONG, ENOSYS, EROFS, ESTALE } from "../system/errno.js";
 import { getAttributes, setAttributes } from "./attributes.js";
 import type { BackingOptions } from "./backing.js";
 import type { ChainIndex } from "./chain-index.js";
 import { create, createUnnamed, link } from "./create.js";
 import { copyFileRange, fallocate, read, seek, sync, syncAll, write } from "./data.js";
+import { OpenFiles } from "./open-files.js";
 import { OverlayTree } from "./overlay-tree.js";
 import { DirectoryReader } from "./readdir.js";
 import { rmdir, unlink } from "./remove.js";
@@ -51,11 +56,20 @@ export interface OverlayOptions extends BackingOptions {
 export class OverlayFileSystem implements FileSystem {
   readonly #tree: OverlayTree;
   readonly #reader: DirectoryReader;
+  #files: OpenFiles | undefined;
 
   constructor(options: OverlayOptions) {
     this.#tree = new OverlayTree(options);
     prepareRoot(this.#tree);
     this.#reader = new DirectoryReader(this.#tree);
+  }
+
+  begin(kernel: Kernel): void {
+    if (kernel.hasPassthrough) this.#files = new OpenFiles(this.#tree, kernel);
+  }
+
+  ready(): Promise<void> {
+    return this.#tree.copies.ready;
   }
 
   lookup(parent: NodeId, name: ByteString, out: Entry): Result {
@@ -74,6 +88,7 @@ export class OverlayFileSystem implements FileSystem {
 
   forget(node: NodeId, count: number): void {
     this.#tree.forget(node, count);
+    if (this.#files !== undefined && !this.#tree.isKnown(node)) this.#files.forget(node);
   }
 
   getattr(node: NodeId, out: Attributes): Result {
@@ -126,6 +141,47 @@ export class OverlayFileSystem implements FileSystem {
   ): Result {
     const typed = S_IFDIR | (mode & ~S_IFMT);
     return create(this.#tree, caller, parent, name, typed, 0, NO_TARGET, umask, out);
+  }
+
+  open(
+    node: NodeId,
+    incarnation: number,
+    flags: number,
+    killSetId: boolean,
+    out: OpenResult,
+  ): Result {
+    if (this.#files === undefined) return -ENOSYS;
+    return this.#files.open(node, incarnation, flags, killSetId, out);
+  }
+
+  create(
+    caller: Caller,
+    parent: NodeId,
+    name: ByteString,
+    mode: number,
+    flags: number,
+    umask: number,
+    out: Entry,
+    open: OpenResult,
+  ): Result {
+    if (this.#files === undefined) return -ENOSYS;
+    const typed = S_IFREG | (mode & ~S_IFMT);
+    const made = create(this.#tree, caller, parent, name, typed, 0, NO_TARGET, umask, out);
+    return made < 0 ? made : this.#openNew(flags, out, open);
+  }
+
+  /** Opens a file that has just been made, and whose entry is `out`. */
+  #openNew(flags: number, out: Entry, open: OpenResult): Result {
+    open.handle = 0;
+    open.openFlags = 0;
+    open.backingId = 0;
+    this.#files?.admit(out.node, flags, open);
+    out.attributes.isVolatile = this.#tree.node(out.node)?.isVolatile === true;
+    return 0;
+  }
+
+  release(node: NodeId, handle: number): void {
+    this.#files?.release(node, handle);
   }
 
   unlink(parent: NodeId, name: ByteString): Result {
@@ -242,16 +298,14 @@ export class OverlayFileSystem implements FileSystem {
     caller: Caller,
     parent: NodeId,
     mode: number,
-    _flags: number,
+    flags: number,
     umask: number,
     out: Entry,
     open: OpenResult,
   ): Result {
     if (!this.#tree.writable) return -EROFS;
-    open.handle = 0;
-    open.openFlags = 0;
-    open.backingId = 0;
-    return createUnnamed(this.#tree, caller, parent, mode, umask, out);
+    const made = createUnnamed(this.#tree, caller, parent, mode, umask, out);
+    return made < 0 ? made : this.#openNew(flags, out, open);
   }
 
   destroy(): void {

@@ -114,6 +114,7 @@ export function toCommitted(
 export interface ViewState {
   readonly mounted: boolean;
   readonly upperDir: string | undefined;
+  readonly ioInUse: string | undefined;
   readonly usage?: { readonly bytes: number; readonly inodes: number } | undefined;
 }
 
@@ -131,5 +132,7 @@ export function toView(view: ViewRow, state: ViewState): MessageInitShape<typeof
     upperBytes: BigInt(state.usage?.bytes ?? 0),
     upperInodes: BigInt(state.usage?.inodes ?? 0),
     upperDir: state.upperDir ?? "",
+    io: view.io ?? "",
+    ioInUse: state.ioInUse ?? "",
   };
 }

@@ -77,7 +77,12 @@ async function diskUsage(core: Core): Promise<MessageInitShape<typeof DiskUsageR
     }),
     imageUsages: usage.imageUsages.map(toImageUsage),
     viewUsages: rows.map(({ view, mounted, usage: written }) =>
-      toView(view, { mounted, upperDir: views.upperDir(view), usage: written }),
+      toView(view, {
+        mounted,
+        upperDir: views.upperDir(view),
+        ioInUse: views.ioInUse(view),
+        usage: written,
+      }),
     ),
   };
 }

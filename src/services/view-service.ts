@@ -5,6 +5,7 @@ import type { ViewRow } from "../metadata/view-table.js";
 import type { Change } from "../snapshots/layer-tasks.js";
 import { toBuffer } from "../system/bytes.js";
 import { CancelledError } from "../system/errors.js";
+import { parseIoMode } from "../views/io-mode.js";
 import type { Core } from "./core.js";
 import {
   type CommitViewRequest,
@@ -61,6 +62,7 @@ async function message(core: Core, view: ViewRow, withUsage: boolean) {
   return toView(view, {
     mounted: core.views.isMounted(view),
     upperDir: core.views.upperDir(view),
+    ioInUse: core.views.ioInUse(view),
     usage: withUsage ? await core.views.usage(view.id) : undefined,
   });
 }
@@ -73,7 +75,8 @@ async function* mount(
   const { image, name, target, readOnly, platform } = request;
   const pull = parsePolicy(request.pull, "never");
   const access = toAccess(request.access);
-  const options = { image, name, target, readOnly, platform, pull, access, signal };
+  const io = parseIoMode(request.io);
+  const options = { image, name, target, readOnly, platform, pull, access, io, signal };
   const work = withProgress((onProgress) => mountView(core, { ...options, onProgress }));
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };

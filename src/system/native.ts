@@ -120,6 +120,11 @@ export interface Syscalls {
   ): number;
   /** FICLONE; -EOPNOTSUPP, -EXDEV or -EINVAL where the disk cannot. */
   ficlone(toFd: number, fromFd: number): number;
+  /**
+   * Copies the bytes [start, end) to the same place of another file on the thread pool, in the kernel
+   * where it can: 0 or a negative errno (-EIO when the file ends before). Never rejects.
+   */
+  copyRangeAsync(fromFd: number, toFd: number, start: number, end: number): Promise<number>;
   fsync(fd: number): number;
   fdatasync(fd: number): number;
   syncfs(fd: number): number;

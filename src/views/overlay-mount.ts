@@ -4,7 +4,8 @@
  */
 
 import { realpathSync } from "node:fs";
-import { FuseSession, type SessionLog } from "../fuse/session.js";
+import { FuseSession } from "../fuse/session.js";
+import type { SessionLog } from "../fuse/warnings.js";
 import { LiveIndex } from "../layers/live-index.js";
 import { type Alterations, AlteredFileSystem } from "../overlay/altered-file-system.js";
 import { overlayAttributes } from "../overlay/format.js";

@@ -5,6 +5,7 @@
 
 import fs from "node:fs/promises";
 import path from "node:path";
+import type { IoMode } from "../metadata/view-table.js";
 import type { Log } from "../snapshots/log.js";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
@@ -17,13 +18,25 @@ import type { MountTask } from "./view-protocol.js";
 const MOUNT_TYPE = "fuse.varve";
 const VIEW_ID = /^containerd-([0-9]+)$/;
 
+/** What mounts of snapshots are made with. */
+export interface ProxyMountsOptions {
+  readonly state: string;
+  /** Threads that serve mounts. */
+  readonly workers: number;
+  readonly quickWakeUps: boolean;
+  readonly io: IoMode;
+  readonly log: Log;
+}
+
 /** The mounts of one key space. */
 export class ProxyMounts {
   #directory: string;
   readonly #log: Log;
   readonly #hosts: ViewHosts;
+  readonly #io: IoMode;
 
-  constructor(o: { state: string; workers: number; quickWakeUps: boolean; log: Log }) {
+  constructor(o: ProxyMountsOptions) {
+    this.#io = o.io;
     this.#directory = path.join(o.state, "containerd");
     this.#log = o.log;
     this.#hosts = new ViewHosts({
@@ -50,13 +63,13 @@ export class ProxyMounts {
   }
 
   /** Mounts a snapshot, unless it is. @returns where */
-  async mount(id: number, task: Omit<MountTask, "target" | "viewId">): Promise<string> {
+  async mount(id: number, task: Omit<MountTask, "target" | "viewId" | "io">): Promise<string> {
     const viewId = viewIdOf(id);
     const target = this.#targetOf(viewId);
     if (this.#hosts.serves(viewId)) return target;
     const prepared = await prepareTarget(target);
     try {
-      await this.#hosts.mount({ ...task, viewId, target: prepared.path });
+      await this.#hosts.mount({ ...task, viewId, io: this.#io, target: prepared.path });
       return prepared.path;
     } catch (error) {
       await fs.rmdir(prepared.path).catch(() => undefined);

@@ -29,7 +29,7 @@ import { KeyLocks } from "./key-locks.js";
 import { ProxyChains } from "./proxy-chains.js";
 import { ProxyDirectories } from "./proxy-directories.js";
 import { bindMount, type MountForm, overlayMount, type ProxyMount } from "./proxy-mount-forms.js";
-import { ProxyMounts } from "./proxy-mounts.js";
+import { ProxyMounts, type ProxyMountsOptions } from "./proxy-mounts.js";
 import { CHAIN_LABEL, type Sharing, shareChain } from "./proxy-shared-chains.js";
 import {
   activeOf,
@@ -74,20 +74,17 @@ export class ProxySnapshots {
   readonly #lookup: MountLookup;
   readonly #locks = new KeyLocks();
 
-  constructor(o: {
-    root: string;
-    state: string;
-    database: Database;
-    tasks: LayerTasks;
-    log: Log;
-    /** Threads that serve mounts. */
-    workers: number;
-    quickWakeUps: boolean;
-    /** What containers get; what containerd unpacks into is always the kernel's. */
-    form: MountForm;
-    sharing: Sharing;
-  }) {
-    const { database, tasks, log, state, workers, quickWakeUps } = o;
+  constructor(
+    o: ProxyMountsOptions & {
+      root: string;
+      database: Database;
+      tasks: LayerTasks;
+      /** What containers get; what containerd unpacks into is always the kernel's. */
+      form: MountForm;
+      sharing: Sharing;
+    },
+  ) {
+    const { database, tasks, log } = o;
     this.#sharing = o.sharing;
     this.#database = database;
     this.#tasks = tasks;
@@ -95,7 +92,7 @@ export class ProxySnapshots {
     this.#form = o.form;
     this.#directories = new ProxyDirectories({ root: o.root, tasks, log });
     this.#chains = new ProxyChains({ database, directories: this.#directories, tasks, log });
-    this.#mounts = new ProxyMounts({ state, workers, quickWakeUps, log });
+    this.#mounts = new ProxyMounts(o);
     this.#lookup = {
       directories: this.#directories,
       mounts: this.#mounts,

@@ -5,7 +5,13 @@
 
 import { WorkerHost, workerFile } from "../snapshots/worker-host.js";
 import { NotFoundError } from "../system/errors.js";
-import type { MountTask, UnmountTask, ViewEvent, ViewWorkerOptions } from "./view-protocol.js";
+import type {
+  MountResult,
+  MountTask,
+  UnmountTask,
+  ViewEvent,
+  ViewWorkerOptions,
+} from "./view-protocol.js";
 
 interface Host {
   readonly worker: WorkerHost;
@@ -50,11 +56,11 @@ export class ViewHosts {
   }
 
   /** Mounts a view on the thread with the fewest. @throws what the session and the overlay throw */
-  async mount(task: MountTask): Promise<void> {
+  async mount(task: MountTask): Promise<MountResult> {
     const host = this.#leastBusy();
     host.views.add(task.viewId);
     try {
-      await host.worker.call("mount", task);
+      return (await host.worker.call("mount", task)) as MountResult;
     } catch (error) {
       host.views.delete(task.viewId);
       throw error;

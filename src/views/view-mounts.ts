@@ -10,6 +10,7 @@ import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH } from "../system/constants.js";
 import { FailedPreconditionError } from "../system/errors.js";
+import type { IoInUse } from "./io-mode.js";
 import { readMounts } from "./mount-table.js";
 import { prepareTarget } from "./mount-target.js";
 import { findMountUsers } from "./mount-users.js";
@@ -24,6 +25,7 @@ export class ViewMounts {
   readonly #directory: string;
   readonly #log: Log;
   readonly #hosts: ViewHosts;
+  readonly #io = new Map<string, IoInUse>();
 
   /** @param o.onLost a view is no longer mounted, without `unmount` having been called */
   constructor(o: {
@@ -55,6 +57,11 @@ export class ViewMounts {
     });
   }
 
+  /** How data gets to who reads the view; undefined when nobody serves it. */
+  ioInUse(viewId: string): IoInUse | undefined {
+    return this.isServed(viewId) ? this.#io.get(viewId) : undefined;
+  }
+
   /** True when a live thread serves the view. */
   isServed(viewId: string): boolean {
     return this.#hosts.serves(viewId);
@@ -72,7 +79,8 @@ export class ViewMounts {
     if (wanted === this.#defaultTarget(task.viewId)) await this.#makeDefaultTarget(task.viewId);
     const prepared = await prepareTarget(wanted);
     try {
-      await this.#hosts.mount({ ...task, target: prepared.path });
+      const { io } = await this.#hosts.mount({ ...task, target: prepared.path });
+      this.#io.set(task.viewId, io);
       return prepared.path;
     } catch (error) {
       if (prepared.created) await fs.rmdir(prepared.path).catch(() => undefined);

@@ -1,5 +1,8 @@
 /** What the main thread asks of a view worker, and what it hears from it. */
 
+import type { IoMode } from "../metadata/view-table.js";
+import type { IoInUse } from "./io-mode.js";
+
 /** What a worker is started with. */
 export interface ViewWorkerOptions {
   /** Keep the CPUs awake while requests come in bursts. */
@@ -20,6 +23,12 @@ export interface MountTask {
   /** Both absent: nothing can be written. */
   readonly upperDir: string | undefined;
   readonly workDir: string | undefined;
+  readonly io: IoMode;
+}
+
+/** What a mount came to be. */
+export interface MountResult {
+  readonly io: IoInUse;
 }
 
 /** Unmount one view. */

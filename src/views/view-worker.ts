@@ -10,7 +10,14 @@ import type { ChainIndex } from "../overlay/chain-index.js";
 import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
 import { serveWorker } from "../snapshots/worker-server.js";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
-import type { MountTask, UnmountTask, ViewEvent, ViewWorkerOptions } from "./view-protocol.js";
+import { stackDepthFor } from "./io-mode.js";
+import type {
+  MountResult,
+  MountTask,
+  UnmountTask,
+  ViewEvent,
+  ViewWorkerOptions,
+} from "./view-protocol.js";
 
 interface SharedIndex {
   readonly index: ChainIndex;
@@ -41,16 +48,21 @@ function releaseIndex(path: string | undefined): void {
   if (shared !== undefined && --shared.users === 0) indexes.delete(path);
 }
 
-function mount(task: MountTask): void {
+async function mount(task: MountTask): Promise<MountResult> {
   const { viewId } = task;
   if (mounts.has(viewId)) throw new AlreadyExistsError(`mount view ${viewId}: already mounted`);
+  const { io, readOnly, layerDirs, upperDir } = task;
+  const directories = upperDir === undefined ? layerDirs : [...layerDirs, upperDir];
+  const stackDepth = stackDepthFor(io, readOnly, directories);
   const index = acquireIndex(task.indexPath);
+  let session: FuseSession;
   try {
     const fileSystem = openFileSystem(task, index);
-    const session = FuseSession.mount({
+    session = FuseSession.mount({
       target: task.target,
       fileSystem,
-      readOnly: task.readOnly,
+      readOnly,
+      stackDepth,
       privileged: task.privileged,
       quickWakeUps,
       subtype: "varve",
@@ -68,6 +80,17 @@ function mount(task: MountTask): void {
     releaseIndex(task.indexPath);
     throw error;
   }
+  const hasPassthrough = await session.negotiated;
+  if (stackDepth > 0 && !hasPassthrough)
+    send({ kind: "warn", viewId, message: noPassthrough(task) });
+  return { io: hasPassthrough ? "passthrough" : "cached" };
+}
+
+function noPassthrough({ privileged }: MountTask): string {
+  const reason = privileged
+    ? "this needs Linux 6.9 with CONFIG_FUSE_PASSTHROUGH"
+    : "this needs root";
+  return `no passthrough: ${reason}; file data goes through the daemon and the page cache (cached mode)`;
 }
 
 function openFileSystem(task: MountTask, index: ChainIndex): OverlayFileSystem {
@@ -90,6 +113,8 @@ async function unmount(task: UnmountTask): Promise<void> {
   const mounted = mounts.get(task.viewId);
   if (mounted === undefined) throw new NotFoundError(`unmount view ${task.viewId}: not mounted`);
   await mounted.session.unmount(task.force);
+  // Work that outlives its callers (a flush, a copy) must not meet the next mount of this view.
+  await mounted.session.ended;
   ended(task.viewId);
 }
 

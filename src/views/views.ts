@@ -13,12 +13,13 @@ import type { DiskUsage } from "../layers/usage-counter.js";
 import type { Database } from "../metadata/database.js";
 import type { EventLog } from "../metadata/event-log.js";
 import { TRANSIENT_LABEL } from "../metadata/labels.js";
-import type { ViewRow } from "../metadata/view-table.js";
+import type { IoMode, ViewRow } from "../metadata/view-table.js";
 import type { Change, LayerTasks, UpperTask } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import type { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { syncFileSystem } from "../snapshots/sync.js";
 import { AlreadyExistsError, FailedPreconditionError, NotFoundError } from "../system/errors.js";
+import type { IoInUse } from "./io-mode.js";
 import { ViewDirectories } from "./view-directories.js";
 import { ViewMounts } from "./view-mounts.js";
 import { checkViewName, generateViewName } from "./view-names.js";
@@ -37,6 +38,8 @@ export interface NewView {
   readonly readOnly: boolean;
   /** Belongs to work that is under way: not listed, and removed when it outlives the daemon. */
   readonly isTransient?: boolean;
+  /** Absent: the daemon's default. */
+  readonly io?: IoMode | undefined;
 }
 
 /** The views of one root directory. */
@@ -47,6 +50,7 @@ export class Views {
   readonly #log: Log;
   readonly #events: EventLog | undefined;
   readonly #privileged: boolean;
+  readonly #io: IoMode;
   readonly #directories: ViewDirectories;
   readonly #mounts: ViewMounts;
   readonly #locks = new Map<string, Mutex>();
@@ -60,6 +64,8 @@ export class Views {
     privileged: boolean;
     /** Threads that serve mounts. */
     workers: number;
+    /** The I/O mode of views for which none was asked. */
+    io: IoMode;
     /** Their entry, for tests. */
     workerFile?: string;
     /** Is told what becomes of views. */
@@ -74,6 +80,7 @@ export class Views {
     this.#log = o.log;
     this.#events = o.events;
     this.#privileged = o.privileged;
+    this.#io = o.io;
     this.#directories = new ViewDirectories({ root: o.root, tasks: o.tasks, log: o.log });
     this.#mounts = new ViewMounts({
       state: o.state,
@@ -123,6 +130,11 @@ export class Views {
     return view.mounted && this.#mounts.isServed(view.id);
   }
 
+  /** The I/O mode of a mounted view; undefined while it is not. */
+  ioInUse(view: ViewRow): IoInUse | undefined {
+    return view.mounted ? this.#mounts.ioInUse(view.id) : undefined;
+  }
+
   /** The directory that holds what was written; undefined for a read-only view. */
   upperDir(view: ViewRow): string | undefined {
     return view.readOnly ? undefined : this.#directories.of(view.id).upper;
@@ -170,6 +182,7 @@ export class Views {
         target: "",
         mounted: false,
         ...(o.isTransient === true ? { labels: { [TRANSIENT_LABEL]: "true" } } : {}),
+        ...(o.io === undefined ? {} : { io: o.io }),
       });
       this.#tell("create", view);
       return view;
@@ -181,13 +194,14 @@ export class Views {
 
   /**
    * Mounts a view. Without `target`: where it was last mounted, at first below the state directory.
+   * An `io` is the view's I/O mode from now on.
    *
    * @throws NotFoundError
    * @throws FailedPreconditionError it is mounted already, or the target is not an empty directory
    * @throws PermissionDeniedError, UnavailableError no right to mount, or no /dev/fuse
    */
-  mount(selector: string, target?: string): Promise<ViewRow> {
-    return this.#exclusive(selector, (view) => this.#mount(view, target));
+  mount(selector: string, target?: string, io?: IoMode): Promise<ViewRow> {
+    return this.#exclusive(selector, (view) => this.#mount(view, target, io));
   }
 
   /**
@@ -289,7 +303,7 @@ export class Views {
     }
   }
 
-  async #mount(view: ViewRow, target: string | undefined): Promise<ViewRow> {
+  async #mount(view: ViewRow, target?: string, io = view.io): Promise<ViewRow> {
     if (this.isMounted(view)) {
       throw new FailedPreconditionError(
         `mount view ${view.name}: it is already mounted on ${view.target}`,
@@ -299,11 +313,13 @@ export class Views {
       {
         viewId: view.id,
         readOnly: view.readOnly,
+        io: io ?? this.#io,
         ...this.#layers(view),
         ...this.#upper(view),
       },
       target ?? (view.target === "" ? undefined : view.target),
     );
+    if (io !== undefined) this.#database.views.setIo(view.id, io);
     this.#database.views.setMounted(view.id, true, mountedOn);
     const mounted = this.#database.views.get(view.id)!;
     this.#tell("mount", mounted);
@@ -312,7 +328,7 @@ export class Views {
 
   async #restore(view: ViewRow): Promise<void> {
     try {
-      await this.#exclusive(view.id, () => this.#mount(view, undefined));
+      await this.#exclusive(view.id, () => this.#mount(view));
       this.#log.info(`view ${view.name}: mounted again on ${view.target}`);
     } catch (error) {
       this.#markUnmounted(view.id);

@@ -34,6 +34,8 @@ const anyAttributes: fc.Arbitrary<Attributes> = fc.record({
   mtimeNsec: u32,
   ctimeSec: time,
   ctimeNsec: u32,
+  isVolatile: fc.boolean(),
+  incarnation: fc.constant(0),
 });
 
 test("any 64-bit field below 2^53 is decoded exactly, signed or not", () => {

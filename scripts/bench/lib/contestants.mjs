@@ -20,18 +20,19 @@ export const DISK = "d";
  */
 
 /**
- * Bare ext4, kernel overlayfs, fuse-overlayfs when installed, and varve.
+ * Bare ext4, kernel overlayfs, fuse-overlayfs when installed, and varve in each I/O mode asked for.
  *
  * @param {import("./workspace.mjs").Workspace} workspace
  * @param {import("./daemon.mjs").PrivateDaemon} daemon with the image loaded and unpacked
+ * @param {string[]} modes of varve: "cached", "passthrough"
  * @returns {Contestant[]}
  */
-export function contestants(workspace, daemon) {
+export function contestants(workspace, daemon, modes) {
   const lowers = lowerDirs(workspace, daemon);
   const overlay = new OverlayMount(workspace, "overlayfs", lowers);
   const peers = [new PlainTree(workspace, overlay), overlay];
   if (has("fuse-overlayfs")) peers.push(new OverlayMount(workspace, "fuse-overlayfs", lowers));
-  return [...peers, new VarveView(daemon)];
+  return [...peers, ...modes.map((mode) => new VarveView(daemon, mode))];
 }
 
 /** The layers' directories, uppermost first, by short relative names: mount(2) takes one page of options. */
@@ -155,11 +156,12 @@ class OverlayMount {
 
 /** A view of varve, opened and closed through its client as a program would. */
 class VarveView {
-  name = "varve";
   #views = [];
 
-  constructor(daemon) {
+  constructor(daemon, mode) {
     this.daemon = daemon;
+    this.mode = mode;
+    this.name = mode === "passthrough" ? "varve-pt" : "varve";
   }
 
   get dir() {
@@ -172,7 +174,7 @@ class VarveView {
     const known = this.#views.at(-1);
     const start = performance.now();
     const last = await this.daemon.last(
-      client.mountView(known ? { name: known.id } : { image: IMAGE }),
+      client.mountView(known ? { name: known.id } : { image: IMAGE, io: this.mode }),
     );
     const took = performance.now() - start;
     if (!known) this.#views.push(last.view);

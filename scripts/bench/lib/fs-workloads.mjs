@@ -202,7 +202,52 @@ function bigFiles(megabytes) {
       prepare: big,
       ...changed,
     },
+    { name: "mapped reads x20000 (cold)", argv: mapped("big", 20000), ...cold },
+    { name: "4 readers at once (cold)", argv: readers("big"), ...cold, selfTimed: false },
+    ...imageFile(),
   ];
+}
+
+/** The same with a file of the image, which passthrough leaves in the page cache until it is written to. */
+function imageFile() {
+  const file = `${SIZES}/1G`;
+  const cold = { state: "cold", fixture: "sizes", onRequest: true };
+  return [
+    { name: "image file: read 1 GB (cold)", argv: own("readFile", file), selfTimed, ...cold },
+    {
+      name: "image file: random reads x20000 (cold)",
+      argv: own("randomRead", file, 20000),
+      selfTimed,
+      ...cold,
+    },
+    {
+      name: "image file: 20000 pages of a mapping (cold)",
+      argv: mapped(file, 20000),
+      selfTimed,
+      ...cold,
+    },
+    { name: "image file: 4 readers (cold)", argv: readers(file), ...cold },
+  ];
+}
+
+/** `count` pages of a mapping, here and there. */
+function mapped(name, count) {
+  const script = `
+import mmap, os, sys, time
+fd = os.open(sys.argv[1], os.O_RDONLY)
+m = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+pages, at, start = len(m) // 4096, 12345, time.perf_counter()
+cpu = time.process_time()
+for _ in range(int(sys.argv[2])):
+    at = (at * 1103515245 + 12345) & 0x7fffffff
+    m[(at >> 8) % pages * 4096]
+print('{"wallMs": %f, "cpuMs": %f}' % ((time.perf_counter() - start) * 1e3, (time.process_time() - cpu) * 1e3))`;
+  return (dir) => ["python3", "-c", script, `${dir}/${name}`, String(count)];
+}
+
+/** Four programs that read the whole file. */
+function readers(name) {
+  return shell(`for i in 1 2 3 4; do cat "$1/${name}" >/dev/null & done; wait`);
 }
 
 function copyUps() {

@@ -6,14 +6,14 @@ import { median } from "./measure.mjs";
 
 export class Report {
   #title;
-  #subject;
+  #subjects;
   #rows = new Map();
   #facts = {};
 
-  /** @param {string} subject the contestant that ratios are of: "varve ÷ NAME" below 1 is faster than NAME */
-  constructor(title, subject = "varve") {
+  /** @param {string[]} subjects the contestants that ratios are of: "varve÷NAME" below 1 is faster than NAME */
+  constructor(title, subjects = ["varve"]) {
     this.#title = title;
-    this.#subject = subject;
+    this.#subjects = subjects;
   }
 
   /** Adds one run: `row` is the work, `side` who did it. */
@@ -32,7 +32,7 @@ export class Report {
   print(jsonPath) {
     const machine = machineNow();
     const names = [...new Set([...this.#rows.values()].flatMap((sides) => [...sides.keys()]))];
-    if (names.length > 4) this.#printDown();
+    if (names.length > 3 + this.#subjects.length) this.#printDown();
     else this.#printAcross(names);
     for (const [name, value] of Object.entries(this.#facts)) console.log(`${name}: ${value}`);
     if (jsonPath) writeFileSync(jsonPath, `${JSON.stringify(this.#toJson(machine), null, 2)}\n`);
@@ -40,14 +40,15 @@ export class Report {
 
   /** One line for each work: for many works of few contestants. */
   #printAcross(names) {
-    const peers = names.filter((name) => name !== this.#subject);
+    const peers = names.filter((name) => !this.#subjects.includes(name));
+    const pairs = this.#subjects.flatMap((subject) => peers.map((peer) => [subject, peer]));
     printTable([
-      ["wall, ms (median)", ...names, ...peers.map((peer) => `${this.#subject}÷${peer}`), "runs"],
+      ["wall, ms (median)", ...names, ...pairs.map((pair) => pair.join("÷")), "runs"],
       ...this.#mapRows((row, sides) => [
         row,
         ...names.map((name) => number(mid(sides, name, "wallMs"))),
-        ...peers.map((peer) =>
-          ratio(mid(sides, this.#subject, "wallMs"), mid(sides, peer, "wallMs")),
+        ...pairs.map(([subject, peer]) =>
+          ratio(mid(sides, subject, "wallMs"), mid(sides, peer, "wallMs")),
         ),
         String(Math.max(...[...sides.values()].map((runs) => runs.length))),
       ]),
@@ -68,15 +69,14 @@ export class Report {
 
   /** One line for each contestant: for few works of many. */
   #printDown() {
+    const [subject] = this.#subjects;
     for (const [row, sides] of this.#rows) {
       printTable([
-        [row, "wall, ms", "CPU, ms", "peak, MiB", `${this.#subject}÷this`, "runs"],
+        [row, "wall, ms", "CPU, ms", "peak, MiB", `${subject}÷this`, "runs"],
         ...[...sides].map(([name, runs]) => [
           name,
           ...["wallMs", "cpuMs", "peakMiB"].map((field) => number(mid(sides, name, field))),
-          name === this.#subject
-            ? ""
-            : ratio(mid(sides, this.#subject, "wallMs"), mid(sides, name, "wallMs")),
+          name === subject ? "" : ratio(mid(sides, subject, "wallMs"), mid(sides, name, "wallMs")),
           String(runs.length),
         ]),
       ]);

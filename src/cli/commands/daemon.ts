@@ -14,6 +14,7 @@ interface DaemonFlags {
   readonly logLevel?: string;
   readonly keepMounts?: boolean;
   readonly restoreViews?: boolean;
+  readonly io?: string;
   readonly fuseWorkers?: number;
   readonly quickWakeUps?: boolean;
   readonly unpackWorkers?: number;
@@ -37,6 +38,7 @@ interface DaemonModule {
 }
 
 const MOUNT_FORMS = ["fuse", "overlay"];
+const IO_MODES = ["cached", "passthrough", "auto"];
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
 /** Adds arguments, options and the action. */
@@ -47,6 +49,12 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .addOption(new Option("--log-level <level>", "What to log (default: info)").choices(LOG_LEVELS))
     .option("--keep-mounts", "Leave mounts in place when the daemon ends")
     .option("--no-restore-views", "Do not mount again what was mounted when the last one ended")
+    .addOption(
+      new Option(
+        "--io <mode>",
+        "How file data is read where mount has no --io (default: auto)",
+      ).choices(IO_MODES),
+    )
     .option("--fuse-workers <count>", "Threads that serve mounts", countOf)
     .option("--no-quick-wake-ups", "Let CPUs sleep deeply while requests come in bursts: slower")
     .option("--unpack-workers <count>", "Layers unpacked side by side", countOf)
@@ -110,15 +118,8 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.removeAllListeners("SIGINT").removeAllListeners("SIGTERM");
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
-  const {
-    containerdSocket,
-    containerdMounts,
-    containerdAddress,
-    criSocket,
-    healthAddress,
-    gcHigh,
-    gcLow,
-  } = flags;
+  const { containerdSocket, containerdMounts, containerdAddress } = flags;
+  const { criSocket, healthAddress, gcHigh, gcLow, io } = flags;
   const { logLevel, keepMounts, fuseWorkers, unpackWorkers, maxLayerGib, maxLayerRatio } = flags;
   const code = await daemon.runDaemon({
     root,
@@ -129,6 +130,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     keepMounts,
     // Commander's default of a --no- option is true: only what was typed counts.
     restoreViews: flags.restoreViews === false ? false : undefined,
+    io,
     fuseWorkers,
     quickWakeUps: flags.quickWakeUps === false ? false : undefined,
     unpackWorkers,

@@ -18,6 +18,7 @@ interface MountFlags {
   readonly platform?: string;
   readonly quiet?: boolean;
   readonly pull: string;
+  readonly io?: string;
 }
 
 /** Adds arguments, options and the action. */
@@ -34,11 +35,22 @@ export function define(command: VarveCommand, cli: CliContext): void {
         .choices(["always", "missing", "never"])
         .default("missing"),
     )
+    .addOption(
+      new Option(
+        "--io <mode>",
+        "How file data is read: by the kernel from disk (passthrough), through the page cache " +
+          "of the view (cached), or as fits (auto); kept for later mounts",
+      ).choices(["cached", "passthrough", "auto"]),
+    )
     .examples(
       [
         ["varve mount busybox --name box", "Make a view and mount it; prints where"],
         ["varve mount busybox /mnt/box", "Mount at a directory of your choice"],
         ["varve mount --read-only debian /mnt/deb", "A view that nothing can change"],
+        [
+          "varve mount --io passthrough debian",
+          "Large files at the disk's speed, pages shared by all views",
+        ],
         ["varve mount --pull always debian", "The image that its name means in the registry now"],
         ["varve mount --name box", "Mount a view again, with everything in it"],
         ["varve mount --name box ./there", "The same, elsewhere"],
@@ -69,6 +81,7 @@ async function mount(
     readOnly: flags.readOnly === true,
     platform: flags.platform ?? "",
     pull: flags.pull,
+    io: flags.io ?? "",
     access: registryAccess(cli, {}),
   };
   let view: View | undefined;

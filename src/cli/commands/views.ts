@@ -23,6 +23,7 @@ interface ViewRow {
   readonly Image: string;
   readonly ImageID: string;
   readonly Mode: string;
+  readonly IO: string;
   readonly Status: string;
   readonly CreatedSince: string;
   readonly CreatedAt: string;
@@ -37,6 +38,7 @@ const HEADERS = {
   Image: "IMAGE",
   ImageID: "IMAGE ID",
   Mode: "MODE",
+  IO: "IO",
   Status: "STATUS",
   CreatedSince: "CREATED",
   CreatedAt: "CREATED AT",
@@ -87,7 +89,7 @@ function layoutOf(flags: ViewsFlags): ListLayout<ViewRow> {
   const size = flags.size === true ? (["Size"] as const) : [];
   return {
     headers: HEADERS,
-    columns: ["Name", "Image", "Mode", "Status", "CreatedSince", ...size, "Target"],
+    columns: ["Name", "Image", "Mode", "IO", "Status", "CreatedSince", ...size, "Target"],
   };
 }
 
@@ -98,6 +100,7 @@ function rowOf(view: View, hasSizes: boolean, isTruncated: boolean): ViewRow {
     Image: view.image === "" ? shortDigest(view.imageId) : familiarName(view.image),
     ImageID: isTruncated ? shortDigest(view.imageId) : view.imageId,
     Mode: view.readOnly ? "ro" : "rw",
+    IO: view.ioInUse || view.io || "default",
     Status: view.mounted ? "mounted" : "unmounted",
     CreatedSince: relativeTime(view.created, Date.now()),
     CreatedAt: longTime(view.created),

@@ -1,6 +1,6 @@
 /** Mounting: a new view of an image, or an existing view again. */
 
-import type { ViewRow } from "../../metadata/view-table.js";
+import type { IoMode, ViewRow } from "../../metadata/view-table.js";
 import type { RegistryAccess } from "../../registry/access.js";
 import { CancelledError, InvalidArgumentError } from "../../system/errors.js";
 import type { Core } from "../core.js";
@@ -18,6 +18,7 @@ export interface MountRequest {
   /** When to ask a registry for the image of a new view. */
   readonly pull: PullPolicy;
   readonly access: RegistryAccess;
+  readonly io: IoMode | undefined;
   readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -44,6 +45,7 @@ export async function mountView(core: Core, request: MountRequest): Promise<View
       manifestDigest: image.manifestDescriptor.digest,
       chainId,
       readOnly: request.readOnly,
+      io: request.io,
     });
     try {
       const mounted = await core.views.mount(view.id, target);
@@ -74,7 +76,9 @@ async function mountAgain(
   // Snapshots can always be made again; what was written is in the upper directory.
   if (view.chainId !== undefined && !core.snapshots.has(view.chainId)) {
     const image = await core.images.resolveManifest(view.manifestDigest);
-    return unpackResolved(core, image, request, () => core.views.mount(view.id, target));
+    return unpackResolved(core, image, request, () =>
+      core.views.mount(view.id, target, request.io),
+    );
   }
-  return core.views.mount(view.id, target);
+  return core.views.mount(view.id, target, request.io);
 }

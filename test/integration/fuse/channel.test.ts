@@ -45,9 +45,8 @@ function initialise(): void {
     maxWrite: 1 << 20,
     timeGranularityNs: 1,
     maxPages: 256,
+    maxStackDepth: 1,
   });
-  // max_stack_depth, which sessions do not ask for.
-  reply.buffer.writeUInt32LE(1, 16 + 36);
   reply.header(request.uniqueLow, request.uniqueHigh, length, 0);
   expect(channel.send(reply.buffer, 16 + length, undefined, 0, 0)).toBe(16 + length);
 }

@@ -133,6 +133,8 @@ export class MemoryFileSystem implements FileSystem {
         mtimeNsec: 0,
         ctimeSec: 0,
         ctimeNsec: 0,
+        isVolatile: false,
+        incarnation: 0,
       },
       parent: ino,
       children: new Map(),

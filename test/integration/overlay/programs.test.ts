@@ -21,14 +21,15 @@ function python(cwd: string, script: string): string {
 }
 
 describe.each([
-  ["with its caches", false],
-  ["while the kernel drops its caches", true],
-])("a view %s", (_name, storm) => {
+  ["with its caches", false, "cached"],
+  ["while the kernel drops its caches", true, "cached"],
+  ["in passthrough while the kernel drops its caches", true, "passthrough"],
+] as const)("a view %s", (_name, storm, io) => {
   let bench: ViewBench;
   let view: string;
   let stopStorm: () => Promise<void> = async () => {};
   beforeEach(async () => {
-    bench = new ViewBench();
+    bench = new ViewBench(io);
     bench.addLayer(LAYER);
     view = await bench.mount();
     if (!storm) return;

@@ -31,7 +31,8 @@ export class ViewBench {
   #overlays: string[] = [];
   readonly #disks: string[] = [];
 
-  constructor() {
+  /** @param io how the kernel gets at file data in every mount of this bench */
+  constructor(readonly io: "cached" | "passthrough" = "cached") {
     chmodSync(this.path, 0o755);
     for (const directory of [this.target, this.upperDir, this.workDir]) mkdirSync(directory);
   }
@@ -80,6 +81,7 @@ export class ViewBench {
     const options: ViewOptions = {
       target: this.target,
       layerDirs: this.layerDirs,
+      passthrough: this.io === "passthrough",
       ...(this.#indexPath !== undefined && { indexPath: this.#indexPath }),
       ...(!readOnly && { upperDir: this.upperDir, workDir: this.workDir }),
     };

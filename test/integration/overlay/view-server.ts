@@ -12,10 +12,12 @@ export interface ViewOptions {
   readonly layerDirs: readonly string[];
   readonly upperDir?: string;
   readonly workDir?: string;
+  /** Ask the kernel for passthrough. */
+  readonly passthrough: boolean;
 }
 
 const options = JSON.parse(readFileSync(process.argv[2]!, "utf8")) as ViewOptions;
-const { target, indexPath, layerDirs, upperDir, workDir } = options;
+const { target, indexPath, layerDirs, upperDir, workDir, passthrough } = options;
 const fileSystem = new OverlayFileSystem({
   index: indexPath === undefined ? emptyIndex() : openIndex(indexPath),
   layerDirs,
@@ -27,6 +29,7 @@ const session = FuseSession.mount({
   fileSystem,
   readOnly: upperDir === undefined,
   privileged: true,
+  stackDepth: passthrough ? 1 : 0,
   log: { warn: (message, error) => process.send?.({ warning: `${message} ${String(error)}` }) },
   onEnd: () => {
     process.send?.({ ended: true });

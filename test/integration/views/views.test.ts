@@ -52,6 +52,7 @@ async function openViews(workers = 1, workerFile?: string): Promise<void> {
     privileged: true,
     workers,
     quickWakeUps: false,
+    io: "auto",
     ...(workerFile === undefined ? {} : { workerFile }),
     log,
   });
@@ -134,6 +135,23 @@ describe("a view", () => {
       changes.push(...batch.map(({ kind, path }) => `${kind} ${path}`));
     });
     expect(changes).toEqual(["A /file"]);
+  });
+
+  it("has the I/O mode that it was last asked to have", async () => {
+    await prepare("v");
+    // Not asked: the daemon's default, which is cached for what can be written to.
+    expect(views.ioInUse(await views.mount("v"))).toBe("cached");
+    await views.unmount("v", false);
+    expect(views.ioInUse(views.get("v"))).toBeUndefined();
+    expect(views.ioInUse(await views.mount("v", undefined, "passthrough"))).toBe("passthrough");
+    await views.unmount("v", false);
+    const again = await views.mount("v");
+    expect([again.io, views.ioInUse(again)]).toEqual(["passthrough", "passthrough"]);
+    writeFileSync(path.join(again.target, "etc/new"), "x".repeat(1 << 20));
+    expect(statSync(path.join(views.upperDir(again)!, "etc/new")).size).toBe(1 << 20);
+    await prepare("fixed", { readOnly: true });
+    expect(views.ioInUse(await views.mount("fixed"))).toBe("passthrough");
+    expect(warnings).toEqual([]);
   });
 
   it("is created by one of those who ask for a name at once", async () => {

@@ -87,6 +87,7 @@ describe("loadConfig", () => {
       VARVE_RESTORE_VIEWS: "0",
       VARVE_FUSE_WORKERS: "3",
       VARVE_QUICK_WAKE_UPS: "off",
+      VARVE_IO: "passthrough",
       VARVE_MAX_LAYER_RATIO: "20000",
     };
     expect(loadConfig({}, environment)).toMatchObject({
@@ -94,6 +95,7 @@ describe("loadConfig", () => {
       restoreViews: false,
       fuseWorkers: 3,
       quickWakeUps: false,
+      io: "passthrough",
       maxLayerGib: undefined,
       maxLayerRatio: 20_000,
     });
@@ -122,6 +124,7 @@ describe("loadConfig", () => {
     ["a value of the wrong type", 'fuse_workers = "two"\n', "fuse_workers"],
     ["a count of zero", "unpack_workers = 0\n", "unpack_workers"],
     ["a limit of nothing", "max_layer_gib = 0\n", "max_layer_gib"],
+    ["an unknown I/O mode", 'io = "fast"\n', "cached, passthrough, auto"],
     ["an unknown log level", 'log_level = "loud"\n', "trace, debug, info"],
     ["broken TOML", "root = \n", "line 1"],
   ])("refuses %s and says where", (_, text, expected) => {

@@ -42,7 +42,7 @@ test("INIT is read in its old and its new length", () => {
 });
 
 test("only what the kernel offers is taken, and of that only what we want", () => {
-  const all = agree(EVERYTHING)!;
+  const all = agree(EVERYTHING, 0)!;
   expect(all.reply.flags & c.FUSE_WRITEBACK_CACHE).toBe(0);
   expect(all.reply.flags & c.FUSE_READDIRPLUS_AUTO).toBe(0);
   expect(all.reply.flags & c.FUSE_ATOMIC_O_TRUNC).toBe(0);
@@ -50,18 +50,18 @@ test("only what the kernel offers is taken, and of that only what we want", () =
   expect(all.reply.flags & c.FUSE_DONT_MASK).not.toBe(0);
   expect(all.hasExtendedSetxattr).toBe(true);
   expect(all.hasExpireOnly).toBe(true);
-  const none = agree({ ...EVERYTHING, flags: 0, flags2: 0 })!;
+  const none = agree({ ...EVERYTHING, flags: 0, flags2: 0 }, 0)!;
   expect(none.reply.flags).toBe(0);
   expect(none.reply.flags2).toBe(0);
   expect(none.hasExtendedSetxattr).toBe(false);
 });
 
 test("versions: the smaller minor, another try for a newer major, none for an old kernel", () => {
-  expect(agree({ ...EVERYTHING, minor: 31 })?.reply.minor).toBe(31);
-  expect(agree({ ...EVERYTHING, minor: 99 })?.reply.minor).toBe(c.FUSE_KERNEL_MINOR_VERSION);
-  expect(agree({ ...EVERYTHING, major: 8, minor: 0 })).toBeDefined();
-  expect(agree({ ...EVERYTHING, minor: 30 })).toBeUndefined();
-  expect(agree({ ...EVERYTHING, major: 6 })).toBeUndefined();
+  expect(agree({ ...EVERYTHING, minor: 31 }, 0)?.reply.minor).toBe(31);
+  expect(agree({ ...EVERYTHING, minor: 99 }, 0)?.reply.minor).toBe(c.FUSE_KERNEL_MINOR_VERSION);
+  expect(agree({ ...EVERYTHING, major: 8, minor: 0 }, 0)).toBeDefined();
+  expect(agree({ ...EVERYTHING, minor: 30 }, 0)).toBeUndefined();
+  expect(agree({ ...EVERYTHING, major: 6 }, 0)).toBeUndefined();
 });
 
 test("the INIT reply has every field at its place", () => {
@@ -77,11 +77,27 @@ test("the INIT reply has every field at its place", () => {
     maxWrite: 6,
     timeGranularityNs: 7,
     maxPages: 8,
+    maxStackDepth: 9,
   });
   expect(length).toBe(64);
   const body = reply.buffer.subarray(16, 80);
-  const words = [0, 4, 8, 12, 20, 24, 32].map((at) => body.readUInt32LE(at));
-  expect(words).toEqual([7, 45, 1, 0x80000002, 6, 7, 3]);
+  const words = [0, 4, 8, 12, 20, 24, 32, 36].map((at) => body.readUInt32LE(at));
+  expect(words).toEqual([7, 45, 1, 0x80000002, 6, 7, 3, 9]);
   expect([16, 18, 28, 30].map((at) => body.readUInt16LE(at))).toEqual([4, 5, 8, 0]);
-  expect(body.subarray(36).every((byte) => byte === 0)).toBe(true);
+  expect(body.subarray(40).every((byte) => byte === 0)).toBe(true);
+});
+
+test("passthrough is agreed on only when it is wanted and offered, and brings truncation at open", () => {
+  const both = agree(EVERYTHING, 2)!;
+  expect(both.hasPassthrough).toBe(true);
+  expect(both.reply.flags2 & c.FUSE_PASSTHROUGH).not.toBe(0);
+  expect(both.reply.flags & c.FUSE_ATOMIC_O_TRUNC).not.toBe(0);
+  expect(both.reply.maxStackDepth).toBe(2);
+  const withoutIt = { ...EVERYTHING, flags2: (0xffffffff & ~c.FUSE_PASSTHROUGH) >>> 0 };
+  for (const refused of [agree(EVERYTHING, 0)!, agree(withoutIt, 1)!]) {
+    expect(refused.hasPassthrough).toBe(false);
+    expect(refused.reply.flags2 & c.FUSE_PASSTHROUGH).toBe(0);
+    expect(refused.reply.flags & c.FUSE_ATOMIC_O_TRUNC).toBe(0);
+    expect(refused.reply.maxStackDepth).toBe(0);
+  }
 });

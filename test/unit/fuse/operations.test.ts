@@ -35,6 +35,8 @@ const ATTRIBUTES: Attributes = {
   mtimeNsec: 999_999_999,
   ctimeSec: 0,
   ctimeNsec: 3,
+  isVolatile: false,
+  incarnation: 0,
 };
 
 function fillEntry(entry: Entry): number {
@@ -52,6 +54,8 @@ function readAttributes(body: Buffer, at: number): Attributes {
     blocks: Number(body.readBigUInt64LE(at + 16)),
     atimeSec: Number(body.readBigInt64LE(at + 24)),
     mtimeSec: Number(body.readBigInt64LE(at + 32)),
+    isVolatile: false,
+    incarnation: 0,
     ctimeSec: Number(body.readBigInt64LE(at + 40)),
     atimeNsec: body.readUInt32LE(at + 48),
     mtimeNsec: body.readUInt32LE(at + 52),

@@ -19,6 +19,8 @@ export class StubExchange implements Exchange {
     return 0;
   }
 
+  interrupt(): void {}
+
   run(message: Buffer): Outcome {
     deliver(this.work.request, message);
     const operation = OPERATIONS[this.work.request.opcode];

@@ -42,6 +42,8 @@ export function newAttributes(): Attributes {
     mtimeNsec: 0,
     ctimeSec: 0,
     ctimeNsec: 0,
+    isVolatile: false,
+    incarnation: 0,
   };
 }
 

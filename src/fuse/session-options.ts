@@ -1,0 +1,29 @@
+/** What a session is made of. */
+
+import type { FileSystem } from "./file-system.js";
+import type { MountRequest } from "./mount-point.js";
+import type { StackDepth } from "./negotiation.js";
+import type { SessionLog } from "./warnings.js";
+
+/** How to mount. */
+export interface SessionOptions extends Pick<MountRequest, "flags" | "kernelOptions"> {
+  /** An existing directory, absolute and without symlinks. */
+  target: string;
+  fileSystem: FileSystem;
+  readOnly: boolean;
+  /** Mount with mount(2) as root; otherwise through fusermount3. */
+  privileged: boolean;
+  /** Keep the CPUs awake while requests come in bursts; see wake-ups.ts. Default false. */
+  quickWakeUps?: boolean;
+  /** The type column shows "fuse." and this. Default "varve". */
+  subtype?: string;
+  /** First column of /proc/mounts. Default the subtype. */
+  source?: string;
+  /** Whether the kernel is to heed and offer POSIX ACLs. Default true. */
+  acl?: boolean;
+  /** Passthrough is wanted where the kernel has it (as root only). Default 0: not wanted. */
+  stackDepth?: StackDepth;
+  log: SessionLog;
+  /** The session is over, whoever ended it; its file system was destroyed just before. */
+  onEnd(): void;
+}
