@@ -82,6 +82,8 @@ StreamReader::StreamReader(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   // A descriptor of its own: the caller may close his while the thread still reads.
   fd_ = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
   if (isGzip) gunzip_.emplace(fd_);
+  // Twice the read-ahead, for blobs that are not in the page cache. Pipes refuse it, harmlessly.
+  ::posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL);
   thread_ = std::thread([this] { Run(); });
 }
 

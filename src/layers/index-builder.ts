@@ -32,7 +32,8 @@ import {
 } from "../system/native.js";
 import type { LowerLink } from "./hard-links.js";
 import { settleImpliedDirectories } from "./implied-directories.js";
-import { emptyIndex, type FlatIndex, openIndex } from "./index-reader.js";
+import { openRecent, remember } from "./index-cache.js";
+import { emptyIndex, type FlatIndex } from "./index-reader.js";
 import { IndexTables } from "./index-tables.js";
 import { writeIndex } from "./index-writer.js";
 import { DiskTree, type SortedScan } from "./layer-scan.js";
@@ -79,7 +80,7 @@ export interface BuildIndexOptions {
  */
 export function buildIndex(options: BuildIndexOptions): DiskUsage {
   const lower =
-    options.parentIndexPath === undefined ? emptyIndex() : openIndex(options.parentIndexPath);
+    options.parentIndexPath === undefined ? emptyIndex() : openRecent(options.parentIndexPath);
   const names = overlayAttributes(options.privileged);
   const disk = new DiskTree(options.fsDir);
   try {
@@ -94,7 +95,7 @@ export function buildIndex(options: BuildIndexOptions): DiskUsage {
       privileged: options.privileged,
     });
     const merger = new TreeMerger(lower, disk, names, implied, options.chainId);
-    writeIndex(merger.merge(), options.outputPath);
+    remember(options.outputPath, writeIndex(merger.merge(), options.outputPath));
     return merger.usage;
   } finally {
     disk.close();
@@ -140,7 +141,7 @@ class TreeMerger {
     this.#names = names;
     this.#implied = implied;
     this.#layer = lower.layers.length;
-    this.#tables = new IndexTables([...lower.layers, chainId]);
+    this.#tables = new IndexTables([...lower.layers, chainId], lower.arrays);
   }
 
   /** What the layer's tree occupies, after `merge`. */

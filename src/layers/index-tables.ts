@@ -20,10 +20,15 @@ function grown<T extends Doubles | Words | Bytes>(array: T, length: number): T {
 
 /** A byte heap with the start of each of its items. */
 class Heap {
-  bytes: Bytes = new Uint8Array(FIRST_CAPACITY * 16);
-  starts: Words = new Uint32Array(FIRST_CAPACITY);
+  bytes: Bytes;
+  starts: Words;
   count = 0;
   length = 0;
+
+  constructor(items: number, bytes: number) {
+    this.bytes = new Uint8Array(bytes);
+    this.starts = new Uint32Array(items);
+  }
 
   /** Makes room for an item of `length` bytes and returns where it begins; the caller fills it. */
   add(length: number): number {
@@ -61,41 +66,71 @@ class Heap {
  * order, each followed by its entries in byte order; that is what makes `firstEntry` a plain list.
  */
 export class IndexTables {
-  size: Doubles = new Float64Array(FIRST_CAPACITY);
-  blocks: Doubles = new Float64Array(FIRST_CAPACITY);
-  atimeSec: Doubles = new Float64Array(FIRST_CAPACITY);
-  mtimeSec: Doubles = new Float64Array(FIRST_CAPACITY);
-  ctimeSec: Doubles = new Float64Array(FIRST_CAPACITY);
-  atimeNsec: Words = new Uint32Array(FIRST_CAPACITY);
-  mtimeNsec: Words = new Uint32Array(FIRST_CAPACITY);
-  ctimeNsec: Words = new Uint32Array(FIRST_CAPACITY);
-  mode: Words = new Uint32Array(FIRST_CAPACITY);
-  nlink: Words = new Uint32Array(FIRST_CAPACITY);
-  uid: Words = new Uint32Array(FIRST_CAPACITY);
-  gid: Words = new Uint32Array(FIRST_CAPACITY);
-  rdev: Words = new Uint32Array(FIRST_CAPACITY);
-  layer: Words = new Uint32Array(FIRST_CAPACITY);
-  parent: Words = new Uint32Array(FIRST_CAPACITY);
-  firstName: Words = new Uint32Array(FIRST_CAPACITY);
-  xattrSet: Words = new Uint32Array(FIRST_CAPACITY);
-  target: Words = new Uint32Array(FIRST_CAPACITY);
-  content: Words = new Uint32Array(FIRST_CAPACITY);
-  firstEntry: Words = new Uint32Array(FIRST_CAPACITY + 1);
-  flags: Bytes = new Uint8Array(FIRST_CAPACITY);
-  entryInode: Words = new Uint32Array(FIRST_CAPACITY);
+  size: Doubles;
+  blocks: Doubles;
+  atimeSec: Doubles;
+  mtimeSec: Doubles;
+  ctimeSec: Doubles;
+  atimeNsec: Words;
+  mtimeNsec: Words;
+  ctimeNsec: Words;
+  mode: Words;
+  nlink: Words;
+  uid: Words;
+  gid: Words;
+  rdev: Words;
+  layer: Words;
+  parent: Words;
+  firstName: Words;
+  xattrSet: Words;
+  target: Words;
+  content: Words;
+  firstEntry: Words;
+  flags: Bytes;
+  entryInode: Words;
   inodeCount = 0;
   readonly #layers: readonly string[];
-  readonly #names = new Heap();
-  readonly #texts = new Heap();
-  readonly #xattrs = new Heap();
+  readonly #names: Heap;
+  readonly #texts: Heap;
+  readonly #xattrs: Heap;
   readonly #xattrSets = new Map<string, number>();
   /** Entries after the first of inodes with several names. */
   readonly #links = new Map<number, number[]>();
   #currentDirectory = 0;
-  #capacity = FIRST_CAPACITY;
+  #capacity: number;
 
-  constructor(layers: readonly string[]) {
+  /** @param parent what the parent chain's index holds, most of which will be copied; makes room for it at once */
+  constructor(layers: readonly string[], parent?: IndexArrays) {
     this.#layers = layers;
+    const capacity = FIRST_CAPACITY + (parent?.mode.length ?? 0);
+    const entries = FIRST_CAPACITY + (parent?.entryInode.length ?? 0);
+    const heap = FIRST_CAPACITY * 16;
+    this.#capacity = capacity;
+    this.#names = new Heap(entries, heap + (parent?.names.length ?? 0));
+    this.#texts = new Heap(FIRST_CAPACITY + (parent?.textStart.length ?? 0), heap);
+    this.#xattrs = new Heap(FIRST_CAPACITY, heap);
+    this.size = new Float64Array(capacity);
+    this.blocks = new Float64Array(capacity);
+    this.atimeSec = new Float64Array(capacity);
+    this.mtimeSec = new Float64Array(capacity);
+    this.ctimeSec = new Float64Array(capacity);
+    this.atimeNsec = new Uint32Array(capacity);
+    this.mtimeNsec = new Uint32Array(capacity);
+    this.ctimeNsec = new Uint32Array(capacity);
+    this.mode = new Uint32Array(capacity);
+    this.nlink = new Uint32Array(capacity);
+    this.uid = new Uint32Array(capacity);
+    this.gid = new Uint32Array(capacity);
+    this.rdev = new Uint32Array(capacity);
+    this.layer = new Uint32Array(capacity);
+    this.parent = new Uint32Array(capacity);
+    this.firstName = new Uint32Array(capacity);
+    this.xattrSet = new Uint32Array(capacity);
+    this.target = new Uint32Array(capacity);
+    this.content = new Uint32Array(capacity);
+    this.firstEntry = new Uint32Array(capacity + 1);
+    this.flags = new Uint8Array(capacity);
+    this.entryInode = new Uint32Array(entries);
   }
 
   /** A new inode, all zero. */

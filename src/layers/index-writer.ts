@@ -2,15 +2,17 @@
 
 import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { encodeIndex } from "./index-format.js";
+import { FlatIndex } from "./index-reader.js";
 import type { IndexTables } from "./index-tables.js";
 
 /**
  * Writes finished tables to `outputPath`.tmp and renames it. Not synced: the caller syncs the whole
  * snapshot.
  *
+ * @returns the index, as though it had been read again
  * @throws Error of node:fs when the file cannot be written; then nothing is left behind
  */
-export function writeIndex(tables: IndexTables, outputPath: string): void {
+export function writeIndex(tables: IndexTables, outputPath: string): FlatIndex {
   const { arrays, counts } = tables.finish();
   const temporary = `${outputPath}.tmp`;
   const fd = openSync(temporary, "w", 0o644);
@@ -21,6 +23,7 @@ export function writeIndex(tables: IndexTables, outputPath: string): void {
       closeSync(fd);
     }
     renameSync(temporary, outputPath);
+    return new FlatIndex(arrays, counts.inodes);
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;

@@ -97,7 +97,8 @@ export class LayerTasks {
 
   /** Builds an index; returns the usage of the layer's own tree, which it has just seen whole. */
   buildIndex(task: IndexTask): Promise<DiskUsage> {
-    return this.#pool.run("buildIndex", task);
+    // Layers above wait for it, while those that are to be unpacked wait for nothing.
+    return this.#pool.run("buildIndex", task, { isUrgent: true });
   }
 
   /** Makes an upper directory (with the chain's root's attributes) and its work directory. */

@@ -14,6 +14,12 @@ const IDLE_MS = 10_000;
 /** Work on layers makes much short-lived garbage; more space for it does not make it faster. */
 const YOUNG_GENERATION_MB = 8;
 
+/** How a call is run. */
+export interface PoolCallOptions extends WorkerCallOptions {
+  /** It goes before all that waits: others wait for its result. */
+  readonly isUrgent?: boolean;
+}
+
 /** Runs at most `size` calls at once, each alone on its thread. Threads start when needed. */
 export class WorkerPool {
   readonly #file: string;
@@ -39,8 +45,8 @@ export class WorkerPool {
    * @throws UnavailableError the pool is closed, or the thread crashed
    * @throws whatever the method threw
    */
-  async run<R>(method: string, argument: unknown, options: WorkerCallOptions = {}): Promise<R> {
-    const host = await this.#acquire(method, options.signal);
+  async run<R>(method: string, argument: unknown, options: PoolCallOptions = {}): Promise<R> {
+    const host = await this.#acquire(method, options);
     try {
       return await host.call<R>(method, argument, options);
     } finally {
@@ -56,7 +62,8 @@ export class WorkerPool {
     await Promise.all([...this.#busy, ...this.#idle.splice(0)].map((host) => host.close()));
   }
 
-  #acquire(method: string, signal: AbortSignal | undefined): Promise<WorkerHost> {
+  #acquire(method: string, options: PoolCallOptions): Promise<WorkerHost> {
+    const { signal, isUrgent } = options;
     if (this.#closed) return Promise.reject(closedError(this.#name));
     const host = this.#free();
     if (host !== undefined) return Promise.resolve(host);
@@ -76,7 +83,8 @@ export class WorkerPool {
         },
       };
       signal?.addEventListener("abort", abort, { once: true });
-      this.#queue.push(waiting);
+      if (isUrgent === true) this.#queue.unshift(waiting);
+      else this.#queue.push(waiting);
     });
   }
 

@@ -27,6 +27,15 @@ describe("WorkerPool", () => {
     expect(new Set(threads).size).toBe(2);
   });
 
+  it("lets urgent calls go before those that wait", async () => {
+    const pool = makePool(1);
+    const done: string[] = [];
+    const call = (name: string, isUrgent = false) =>
+      pool.run("thread", 20, { isUrgent }).then(() => done.push(name));
+    await Promise.all([call("running"), call("waiting"), call("urgent", true)]);
+    expect(done).toEqual(["running", "urgent", "waiting"]);
+  });
+
   it("delivers events in order before the result", async () => {
     const events: unknown[] = [];
     const result = await makePool(1).run("events", 3, { onEvent: (event) => events.push(event) });
