@@ -1,6 +1,6 @@
 /** What `varve inspect` shows of an image and a view: docker's field names where docker has the field. */
 
-import type { InspectImageResponse, View } from "../client/index.js";
+import type { Descriptor, InspectImageResponse, Snapshot, View } from "../client/index.js";
 import { CorruptDataError, NotFoundError } from "../system/errors.js";
 import { familiarName } from "./image-names.js";
 import { rfc3339 } from "./times.js";
@@ -48,8 +48,19 @@ export function describeImage(response: InspectImageResponse): object {
     Os: image.os,
     Size: image.size,
     RootFS: { Type: "layers", Layers: response.diffIds },
-    Descriptor: { mediaType: image.mediaType, digest: image.digest },
-    Layers: response.layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
+    Descriptor: describeDescriptor(response.target),
+    ManifestDescriptor: describeDescriptor(response.manifestDescriptor),
+    ConfigDescriptor: describeDescriptor(response.configDescriptor),
+    Platform: response.platform,
+    Platforms: response.platforms.map((one) => ({
+      Platform: one.platform,
+      Manifest: describeDescriptor(one.manifest),
+      Config: describeDescriptor(one.config),
+      Complete: one.complete,
+    })),
+    // Docker's place for what a driver has on the disk.
+    GraphDriver: { Name: "varve", Data: { LowerDir: response.lowerDirs.join(":") } },
+    Layers: response.layers.map(describeDescriptor),
     ChainIDs: response.chainIds,
     ChainID: image.chainId,
     Unpacked: image.unpacked,
@@ -57,6 +68,28 @@ export function describeImage(response: InspectImageResponse): object {
     PinnedReferences: image.pinnedReferences.map(familiarName),
     LastUsed: rfc3339(image.lastUsed),
     Labels: new Map(Object.entries(image.labels)),
+  };
+}
+
+function describeDescriptor(descriptor: Descriptor | undefined): object | null {
+  if (descriptor === undefined) return null;
+  const { mediaType, digest, size } = descriptor;
+  return { mediaType, digest, size };
+}
+
+/** The object that stands for an unpacked layer. */
+export function describeSnapshot(snapshot: Snapshot | undefined): object {
+  if (snapshot === undefined) throw new NotFoundError("inspect: the daemon sent no layer");
+  return {
+    ChainID: snapshot.chainId,
+    Parent: snapshot.parent,
+    DiffID: snapshot.diffId,
+    Blob: snapshot.blob,
+    BlobPresent: snapshot.blobPresent,
+    Size: snapshot.bytes,
+    Files: snapshot.inodes,
+    Created: rfc3339(snapshot.created),
+    Directory: snapshot.directory,
   };
 }
 

@@ -25,6 +25,8 @@ import {
   type InfoResponse,
   type InspectImageRequestSchema,
   type InspectImageResponse,
+  type InspectSnapshotRequestSchema,
+  type InspectSnapshotResponse,
   type InspectViewRequestSchema,
   type InspectViewResponse,
   type ListImagesRequestSchema,
@@ -133,6 +135,14 @@ export class VarveClient {
     options?: CallOptions,
   ): Promise<ListImagesResponse> {
     return this.#transport.unary(rpc.listImages, request, options);
+  }
+
+  /** One unpacked layer by its chain ID, with the blob that it came from. */
+  inspectSnapshot(
+    request: MessageInitShape<typeof InspectSnapshotRequestSchema>,
+    options?: CallOptions,
+  ): Promise<InspectSnapshotResponse> {
+    return this.#transport.unary(rpc.inspectSnapshot, request, options);
   }
 
   /** One image with its stored JSON. */

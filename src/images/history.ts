@@ -1,9 +1,12 @@
 /** What `history` and `inspect` show of an image. */
 
+import type { ContentStore } from "../content/content-store.js";
 import type { Descriptor } from "../content/descriptor.js";
 import type { Digest } from "../content/digest.js";
+import { isComplete, listCandidates, readManifest } from "./image-graph.js";
 import type { ImageRecord, ResolvedImage } from "./image-record.js";
 import type { ImageStore } from "./image-store.js";
+import type { Platform } from "./platform.js";
 
 /** One step of an image's history. */
 export type HistoryLine = {
@@ -29,6 +32,21 @@ export type ImageInspection = {
   readonly layers: readonly Descriptor[];
   readonly diffIds: readonly Digest[];
   readonly chainIds: readonly Digest[];
+  readonly resolved: ResolvedImage;
+  /** Every layer is. */
+  readonly isUnpacked: boolean;
+  /** All that the target offers, in its order. */
+  readonly platforms: readonly OfferedPlatform[];
+};
+
+/** One platform that a target offers. */
+export type OfferedPlatform = {
+  readonly platform?: Platform;
+  readonly manifest: Descriptor;
+  /** Absent while the manifest is not here. */
+  readonly config?: Descriptor;
+  /** Manifest, config and every layer are here. */
+  readonly isComplete: boolean;
 };
 
 /** The history of an image. @throws as `ImageStore.resolve` */
@@ -60,16 +78,37 @@ function historyLines(image: ResolvedImage): HistoryLine[] {
   return [...lines, ...rest];
 }
 
-/** The data of `inspect`. @throws as `ImageStore.resolve` */
-export async function inspectImage(images: ImageStore, refOrId: string): Promise<ImageInspection> {
-  const image = await images.get(refOrId);
-  const resolved = await images.resolve(refOrId);
+/** The data of `inspect`, of one platform of an image. @throws what reading its documents throws */
+export async function inspectImage(
+  images: ImageStore,
+  resolved: ResolvedImage,
+): Promise<ImageInspection> {
+  const { content, database } = images;
   return {
-    image,
+    image: await images.recordOf(resolved),
     manifest: resolved.manifestBytes,
     config: resolved.configBytes,
     layers: resolved.layers,
     diffIds: resolved.diffIds,
     chainIds: resolved.chainIds,
+    resolved,
+    isUnpacked: resolved.chainIds.every((id) => database.snapshots.get(id) !== undefined),
+    platforms: await platformsOf(content, resolved.target),
   };
+}
+
+async function platformsOf(content: ContentStore, target: Descriptor): Promise<OfferedPlatform[]> {
+  const candidates = await listCandidates(content, target);
+  return await Promise.all(
+    candidates.map(async ({ descriptor, platform }) => {
+      const isHere = content.has(descriptor.digest);
+      const config = isHere ? (await readManifest(content, descriptor)).config : undefined;
+      return {
+        manifest: descriptor,
+        ...(config === undefined ? {} : { config }),
+        ...(platform === undefined ? {} : { platform }),
+        isComplete: await isComplete(content, descriptor),
+      };
+    }),
+  );
 }

@@ -3,7 +3,7 @@
 import type { Digest } from "../content/digest.js";
 import type { Database } from "../metadata/database.js";
 import type { ReferenceRow, ReferenceTarget } from "../metadata/reference-table.js";
-import type { ImageRecord } from "./image-record.js";
+import type { ImageRecord, ResolvedImage } from "./image-record.js";
 import type { Platform } from "./platform.js";
 import { isDanglingName, parseReference, repositoryOf } from "./reference.js";
 
@@ -28,6 +28,25 @@ export type Summary = {
 
 /** A target and the reference that leads to it; without one, a view keeps it. */
 export type ImageTarget = { readonly reference?: ReferenceRow; readonly summary: Summary };
+
+/** What a resolved image is in a list. */
+export function summaryOf(image: ResolvedImage): Summary {
+  const blobs = [image.manifestDescriptor, image.configDescriptor, ...image.layers];
+  const sizes = new Map(blobs.map((blob) => [blob.digest, blob.size]));
+  const chainId = image.chainIds.at(-1);
+  const { created, config } = image.config;
+  return {
+    id: image.id,
+    target: image.target,
+    manifestDigest: image.manifestDescriptor.digest,
+    size: [...sizes.values()].reduce((sum, size) => sum + size, 0),
+    platform: image.platform,
+    labels: config.Labels ?? {},
+    user: config.User ?? "",
+    ...(created === undefined ? {} : { created }),
+    ...(chainId === undefined ? {} : { chainId }),
+  };
+}
 
 /** True for a reference that is pinned. */
 export function isPinned(row: Pick<ReferenceRow, "labels">): boolean {

@@ -25,6 +25,7 @@ import {
   mergeImages,
   PINNED_LABEL,
   type Summary,
+  summaryOf,
 } from "./image-merge.js";
 import type { ImageRecord, RemovedImage, ResolvedImage } from "./image-record.js";
 import { resolveTarget } from "./image-resolver.js";
@@ -125,20 +126,7 @@ export class ImageStore {
     if (known !== undefined && this.content.has(known.id)) return known;
     try {
       const image = await this.#resolveTarget(target, undefined, target.digest);
-      const blobs = [image.manifestDescriptor, image.configDescriptor, ...image.layers];
-      const sizes = new Map(blobs.map((blob) => [blob.digest, blob.size]));
-      const chainId = image.chainIds.at(-1);
-      const summary: Summary = {
-        id: image.id,
-        target,
-        manifestDigest: image.manifestDescriptor.digest,
-        size: [...sizes.values()].reduce((sum, size) => sum + size, 0),
-        platform: image.platform,
-        labels: image.config.config.Labels ?? {},
-        user: image.config.config.User ?? "",
-        ...(image.config.created === undefined ? {} : { created: image.config.created }),
-        ...(chainId === undefined ? {} : { chainId }),
-      };
+      const summary = summaryOf(image);
       this.#summaries.set(target.digest, summary);
       return summary;
     } catch {
@@ -162,6 +150,16 @@ export class ImageStore {
     const target = { digest: image.digest, mediaType: image.mediaType };
     const { size } = this.content.info(image.digest);
     return await this.#resolveTarget({ ...target, size }, wanted, image.id);
+  }
+
+  /** The record of one platform's image; its names are those of the same image or the same target. */
+  async recordOf(image: ResolvedImage): Promise<ImageRecord> {
+    const summary = summaryOf(image);
+    const named = (await this.#targets()).flatMap(({ reference, summary: { id } }) => {
+      const isOwn = id === image.id || reference?.target.digest === image.target.digest;
+      return isOwn && reference !== undefined ? [{ reference, summary }] : [];
+    });
+    return mergeImages(named.length === 0 ? [{ summary }] : named, this.database)[0]!;
   }
 
   /** The image of a view, by its manifest, whether or not a reference still names it. */

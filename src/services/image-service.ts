@@ -2,24 +2,38 @@
 
 import path from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { isDigest } from "../content/digest.js";
 import { imageHistory, inspectImage } from "../images/history.js";
 import { type LoadedImage, loadImages } from "../images/load.js";
+import { formatPlatform } from "../images/platform.js";
 import { type SaveFormat, saveImages, streamImages } from "../images/save.js";
 import { InvalidArgumentError } from "../system/errors.js";
 import type { Core } from "./core.js";
 import type {
+  InspectImageRequest,
+  InspectImageResponseSchema,
   LoadImagesOptions,
   LoadImagesRequest,
   LoadImagesResponseSchema,
   SaveImagesRequest,
   SaveImagesResponseSchema,
+  SnapshotSchema,
   UnpackImageRequest,
   UnpackImageResponseSchema,
   Varve,
 } from "./gen/varve/v1/varve_pb.js";
 import type { CallContext, Handlers } from "./grpc-adapter.js";
-import { parseTimestamp, toDescriptor, toImage, toProgress, withoutDangling } from "./messages.js";
+import {
+  parseTimestamp,
+  toDescriptor,
+  toImage,
+  toProgress,
+  toTimestamp,
+  withoutDangling,
+} from "./messages.js";
 import { withProgress } from "./progress-stream.js";
+import { toAccess } from "./registry-service.js";
+import { describeImage, parsePolicy } from "./use-cases/pull-image.js";
 import { unpackImage } from "./use-cases/unpack-image.js";
 
 type ImageMethods =
@@ -27,6 +41,7 @@ type ImageMethods =
   | "saveImages"
   | "listImages"
   | "inspectImage"
+  | "inspectSnapshot"
   | "imageHistory"
   | "tagImage"
   | "removeImage"
@@ -44,17 +59,8 @@ export function imageHandlers(core: Core): Pick<Handlers<typeof Varve>, ImageMet
     saveImages: (request, context) => save(core, request, context),
     unpackImage: (request, context) => unpack(core, request, context),
     listImages: async ({ filters }) => ({ images: (await images.list(filters)).map(toImage) }),
-    inspectImage: async ({ reference }) => {
-      const found = await inspectImage(images, reference);
-      return {
-        image: toImage(found.image),
-        manifest: found.manifest,
-        config: found.config,
-        layers: found.layers.map(toDescriptor),
-        diffIds: [...found.diffIds],
-        chainIds: [...found.chainIds],
-      };
-    },
+    inspectImage: (request, { signal }) => inspect(core, request, signal),
+    inspectSnapshot: ({ chainId }) => ({ snapshot: toSnapshot(core, chainId) }),
     imageHistory: (request) => history(core, request.reference),
     tagImage: async ({ source, target }) => ({ reference: await images.tag(source, target) }),
     pinImage: async ({ reference, unpin }) => ({
@@ -66,6 +72,58 @@ export function imageHandlers(core: Core): Pick<Handlers<typeof Varve>, ImageMet
       const deleted = new Set([...removed.deleted, ...swept.snapshots, ...swept.blobs]);
       return { untagged: [...removed.untagged], deleted: [...deleted] };
     },
+  };
+}
+
+async function inspect(
+  core: Core,
+  request: InspectImageRequest,
+  signal: AbortSignal,
+): Promise<MessageInitShape<typeof InspectImageResponseSchema>> {
+  const { reference, platform } = request;
+  const policy = parsePolicy(request.pull, "never");
+  const access = toAccess(request.access);
+  return describeImage(core, { reference, platform, policy, access, signal }, async (resolved) => {
+    const found = await inspectImage(core.images, resolved);
+    const chainId = resolved.chainIds.at(-1);
+    const directories = found.isUnpacked ? core.snapshots.layerDirs(chainId) : [];
+    return {
+      image: toImage(found.image),
+      manifest: found.manifest,
+      config: found.config,
+      layers: found.layers.map(toDescriptor),
+      diffIds: [...found.diffIds],
+      chainIds: [...found.chainIds],
+      target: toDescriptor(resolved.target),
+      manifestDescriptor: toDescriptor(resolved.manifestDescriptor),
+      configDescriptor: toDescriptor(resolved.configDescriptor),
+      platform: formatPlatform(resolved.platform),
+      platforms: found.platforms.map((one) => ({
+        platform: one.platform === undefined ? "" : formatPlatform(one.platform),
+        manifest: toDescriptor(one.manifest),
+        ...(one.config === undefined ? {} : { config: toDescriptor(one.config) }),
+        complete: one.isComplete,
+      })),
+      lowerDirs: directories.toReversed(),
+    };
+  });
+}
+
+/** @throws NotFoundError no unpacked layer has this chain ID */
+function toSnapshot(core: Core, text: string): MessageInitShape<typeof SnapshotSchema> {
+  if (!isDigest(text)) throw new InvalidArgumentError(`snapshot ${text}: want a chain ID`);
+  const row = core.snapshots.get(text);
+  const blob = core.snapshots.blobOf(text);
+  return {
+    chainId: row.name,
+    parent: row.parent ?? "",
+    diffId: row.diffId ?? "",
+    blob: blob ?? "",
+    blobPresent: blob !== undefined && core.content.has(blob),
+    bytes: BigInt(row.sizeBytes),
+    inodes: BigInt(row.inodes),
+    created: toTimestamp(row.createdNs),
+    directory: core.snapshots.treeOf(text),
   };
 }
 

@@ -23,6 +23,8 @@ import type { LayerTasks } from "./layer-tasks.js";
 import type { Log } from "./log.js";
 import { syncDirectory, syncFileSystem } from "./sync.js";
 
+/** A snapshot's label with the digest of its blob. It keeps nothing: blobs may go before snapshots. */
+const BLOB_LABEL = "varve.blob";
 const TEMPORARY = ".tmp-";
 // Of a layer without an entry for its root; containerd's suite (RootPermission) wants it whatever the umask.
 const ROOT_MODE = 0o755;
@@ -121,6 +123,23 @@ export class SnapshotStore {
       directories.push(path.join(this.#path(next), "fs"));
     }
     return directories.reverse();
+  }
+
+  /** The directory of one snapshot's own tree. */
+  treeOf(chainId: Digest): string {
+    return path.join(this.#path(chainId), "fs");
+  }
+
+  /** The blob that a chain's top layer was unpacked from or packed into last; undefined: not known. */
+  blobOf(chainId: Digest): Digest | undefined {
+    return this.get(chainId).labels[BLOB_LABEL] as Digest | undefined;
+  }
+
+  /** Notes that; a chain that is not there is left alone. */
+  setBlob(chainId: Digest, blob: Digest): void {
+    const row = this.#database.snapshots.get(chainId);
+    if (row === undefined || row.labels[BLOB_LABEL] === blob) return;
+    this.#database.snapshots.setLabels(chainId, { ...row.labels, [BLOB_LABEL]: blob });
   }
 
   /** The chain's index file; undefined for an image without layers, which has no file. */

@@ -231,6 +231,7 @@ async function keepLayer(
   });
   core.database.leases.addResource(o.lease, { type: "snapshot", id: chainId });
   await core.snapshots.commitDraft(draft, { chainId, parent, diffId, impliedDirectories });
+  core.snapshots.setBlob(chainId, digest);
 }
 
 function chainIdOnto(parent: Digest | undefined, diffId: Digest): Digest {

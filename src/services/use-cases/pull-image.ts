@@ -1,5 +1,6 @@
 /** Pulling: an image from a registry into the stores, unpacked while its layers come in. */
 
+import type { ResolvedImage } from "../../images/image-store.js";
 import { isPlainlyId, normalizeReference } from "../../images/reference.js";
 import {
   BaseError,
@@ -152,4 +153,36 @@ async function isHere(core: Core, reference: string, platform: string): Promise<
     if (error instanceof NotFoundError) return false;
     throw error;
   }
+}
+
+/**
+ * What an image is, without its layers. Asks the registry as the policy says; what is fetched is kept
+ * only until the next collection, and no name is made.
+ *
+ * @throws as `pullImage`
+ */
+export async function describeImage<R>(
+  core: Core,
+  o: Pick<PullRequest, "access" | "signal"> & {
+    readonly reference: string;
+    /** Empty: the host's. */
+    readonly platform: string;
+    readonly policy: PullPolicy;
+  },
+  work: (image: ResolvedImage) => Promise<R>,
+): Promise<R> {
+  const { policy, platform } = o;
+  const isAsked = policy === "always" && !isPlainlyId(o.reference);
+  if (!isAsked) {
+    try {
+      return await work(await core.images.resolve(o.reference, platform));
+    } catch (error) {
+      const isAbsent = error instanceof NotFoundError;
+      if (!isAbsent || policy === "never" || isPlainlyId(o.reference)) throw error;
+    }
+  }
+  const platforms = platform === "" ? [] : [platform];
+  const request = { ...o, platforms, allPlatforms: false, unpack: false };
+  const pull = new Pull(core, request, normalizeReference(o.reference));
+  return await withLease(core.database, [], async (lease) => work(await pull.describe(lease)));
 }

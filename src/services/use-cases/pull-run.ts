@@ -2,6 +2,7 @@
 
 import type { Descriptor } from "../../content/descriptor.js";
 import type { Digest } from "../../content/digest.js";
+import { resolveTarget } from "../../images/image-resolver.js";
 import type { ResolvedImage } from "../../images/image-store.js";
 import type { PlatformChoice } from "../../images/load-oci.js";
 import { isIndexType, isManifestType } from "../../images/media-types.js";
@@ -67,13 +68,34 @@ export class Pull {
     };
   }
 
-  async run(lease: string): Promise<PulledImage> {
+  run(lease: string): Promise<PulledImage> {
+    return this.#cancellable(() => this.#run(lease));
+  }
+
+  /** Fetches only what says what the image is: manifest and config of the first platform. */
+  describe(lease: string): Promise<ResolvedImage> {
+    return this.#cancellable(async () => {
+      const { content, images } = this.#core;
+      const target = await this.#resolve(lease);
+      const source: ImageSource = {
+        fetchDocument: (descriptor) => this.#fetchDocument(descriptor, lease),
+        fetchLayer: async () => undefined,
+      };
+      const what = `pull ${this.#reference}`;
+      await pullContent({ content, source, target, choice: this.#choice, what });
+      const wanted = this.#choice.platforms[0];
+      const { platform: preferred } = images;
+      return await resolveTarget({ content, target, wanted, preferred, name: this.#reference });
+    });
+  }
+
+  async #cancellable<R>(work: () => Promise<R>): Promise<R> {
     const { signal } = this.#request;
     const abort = () => this.#controller.abort();
     signal?.addEventListener("abort", abort, { once: true });
     try {
       if (signal?.aborted === true) abort();
-      return await this.#run(lease);
+      return await work();
     } finally {
       signal?.removeEventListener("abort", abort);
     }

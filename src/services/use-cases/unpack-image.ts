@@ -56,10 +56,17 @@ export async function unpackResolved<R>(
   });
 }
 
-/** Notes on unpacked layers' blobs which tar they hold, so that nobody has to inflate them to know. */
-export function labelDiffIds(core: Core, image: Pick<ResolvedImage, "layers" | "diffIds">): void {
-  const { content } = core;
+/**
+ * Notes on layers' blobs which tar they hold, and on unpacked layers which blob they came from, so
+ * that nobody has to inflate or to guess to know.
+ */
+export function labelDiffIds(
+  core: Core,
+  image: Pick<ResolvedImage, "layers" | "diffIds" | "chainIds">,
+): void {
+  const { content, snapshots } = core;
   image.layers.forEach(({ digest }, position) => {
+    snapshots.setBlob(image.chainIds[position]!, digest);
     // Unpacked layers may be without their blobs.
     if (!content.has(digest)) return;
     const { labels } = content.info(digest);

@@ -196,7 +196,7 @@ describe("a committed image", () => {
       "echo one",
     ]);
     expect(entries[0]).toMatchObject({ size: base.layers[0]!.size, emptyLayer: false });
-    const inspection = await inspectImage(stores.images, "new");
+    const inspection = await inspectImage(stores.images, await stores.images.resolve("new"));
     expect(inspection.config).toEqual(files.configBytes);
     expect(inspection.manifest).toEqual(files.manifestBytes);
     expect(inspection.chainIds.at(-1)).toBe(files.chainId);
