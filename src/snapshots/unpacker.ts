@@ -200,6 +200,8 @@ export class Unpacker {
       crew.signal,
     );
     const [applied] = await settleBoth(apply, parent);
+    // The worker may have been done before it heard of the abort.
+    throwIfAborted(crew.signal);
     crew.report(progressOf(step, "indexing"));
     await this.#snapshots.commitDraft(draft, {
       chainId: step.chainId,
