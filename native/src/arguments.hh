@@ -39,6 +39,12 @@ struct Slice {
   size_t length = 0;
 };
 
+// The same with the Buffer itself, for those who keep a reference to it beyond the call.
+template <typename T>
+struct Kept : T {
+  napi_value value = nullptr;
+};
+
 // A Float64Array, borrowed for the call.
 struct Doubles {
   double* data = nullptr;
@@ -119,6 +125,15 @@ struct Decoder<Slice> {
     to.data = whole.data == nullptr ? nullptr : whole.data + start;
     to.length = static_cast<size_t>(length);
     return 0;
+  }
+};
+
+template <typename T>
+struct Decoder<Kept<T>> {
+  static constexpr size_t kCount = Decoder<T>::kCount;
+  static int Read(napi_env env, const napi_value* from, Kept<T>& to) {
+    to.value = from[0];
+    return Decoder<T>::Read(env, from, to);
   }
 };
 
@@ -212,5 +227,14 @@ struct Method {
 };
 
 using Methods = std::span<const Method>;
+
+// Adds functions to an object.
+inline void DefineMethods(napi_env env, napi_value object, const Methods& methods) {
+  for (const Method& method : methods) {
+    napi_value function = nullptr;
+    napi_create_function(env, method.name, NAPI_AUTO_LENGTH, method.callback, nullptr, &function);
+    napi_set_named_property(env, object, method.name, function);
+  }
+}
 
 }  // namespace varve

@@ -7,12 +7,6 @@ Napi::Object InitSyscalls(Napi::Env env) {
       varve::FileMethods(),  varve::FsopsMethods(),     varve::MountMethods(),
       varve::StatMethods(),  varve::SyncMethods(),      varve::XattrMethods(),
   };
-  for (const varve::Methods& part : parts) {
-    for (const varve::Method& method : part) {
-      napi_value function = nullptr;
-      napi_create_function(env, method.name, NAPI_AUTO_LENGTH, method.callback, nullptr, &function);
-      exports.Set(method.name, Napi::Value(env, function));
-    }
-  }
+  for (const varve::Methods& part : parts) varve::DefineMethods(env, exports, part);
   return exports;
 }

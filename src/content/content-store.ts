@@ -207,6 +207,11 @@ export class ContentStore {
     return await ingest.commit(options.labels);
   }
 
+  /** A name for a file that `adoptFile` is to take, in a directory that is swept at start. */
+  newFile(): string {
+    return path.join(this.#ingestDir, randomName(""));
+  }
+
   /**
    * Makes a finished file a blob by renaming it; `file` must be on the root's file system. The
    * digest is believed, not computed: it comes from the code that wrote the file. Durable on return.

@@ -1,15 +1,17 @@
 /**
  * gzip, compressed in blocks side by side on Node's thread pool, in ONE member whose bytes do not
- * depend on the number of threads: each block is raw deflate with the 32 KiB before it as
- * dictionary, ended by a sync flush, so that the blocks simply follow one another.
+ * depend on the number of threads: each block is raw deflate that may refer to the 32 KiB before it,
+ * and ends at a byte boundary, so that the blocks simply follow one another.
  *
  * @see RFC 1952 (gzip), RFC 1951 (deflate)
  */
 
 import { availableParallelism } from "node:os";
-import { constants, crc32, deflateRaw } from "node:zlib";
+import { crc32 } from "node:zlib";
+import { codecs } from "../system/addon.js";
+import { must } from "../system/errno.js";
 
-/** Large enough that flushes and dictionaries cost nothing to speak of (0.1% in size). */
+/** Large enough that the ends of blocks cost nothing to speak of (0.1% in size). */
 const BLOCK_BYTES = 512 * 1024;
 const WINDOW_BYTES = 32 * 1024;
 /** No name, no time; operating system "unknown", the same everywhere. */
@@ -17,14 +19,22 @@ const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
 /** An empty final block with fixed codes. */
 const LAST_BLOCK = Buffer.from([0x03, 0x00]);
 
+/** The memory of one block. */
+interface Block {
+  /** WINDOW_BYTES of what came before, then the block. */
+  readonly input: Buffer;
+  readonly output: Buffer;
+}
+
 /** Bytes in, gzip bytes out, in order. */
 export class GzipEncoder {
   readonly #level: number;
   readonly #output: (chunk: Buffer) => void;
   readonly #maxJobs = availableParallelism() + 1;
-  #block = Buffer.allocUnsafe(BLOCK_BYTES);
+  readonly #free: Block[] = [];
+  #block = newBlock();
   #fill = 0;
-  #dictionary: Buffer | undefined;
+  #history = 0;
   #crc = 0;
   #size = 0;
   #jobs = 0;
@@ -36,7 +46,7 @@ export class GzipEncoder {
 
   /**
    * @param level 1 to 9
-   * @param output called with the compressed bytes in order; may keep them
+   * @param output called with the compressed bytes in order; they are valid during the call
    */
   constructor(level: number, output: (chunk: Buffer) => void) {
     this.#level = level;
@@ -50,7 +60,7 @@ export class GzipEncoder {
     this.#size += chunk.length;
     for (let at = 0; at < chunk.length; ) {
       const end = Math.min(chunk.length, at + BLOCK_BYTES - this.#fill);
-      chunk.copy(this.#block, this.#fill, at, end);
+      chunk.copy(this.#block.input, WINDOW_BYTES + this.#fill, at, end);
       this.#fill += end - at;
       at = end;
       if (this.#fill === BLOCK_BYTES) this.#submit();
@@ -83,42 +93,43 @@ export class GzipEncoder {
   }
 
   #submit(): void {
-    const block = this.#block.subarray(0, this.#fill);
-    const job = deflateBlock(block, this.#dictionary, this.#level);
-    this.#dictionary = block.subarray(Math.max(0, block.length - WINDOW_BYTES));
-    this.#block = Buffer.allocUnsafe(BLOCK_BYTES);
+    const block = this.#block;
+    const history = this.#history;
+    const start = WINDOW_BYTES - history;
+    const end = WINDOW_BYTES + this.#fill;
+    const job = codecs.deflateAsync(
+      this.#level,
+      block.input,
+      start,
+      end - start,
+      history,
+      block.output,
+    );
+    this.#block = this.#free.pop() ?? newBlock();
+    this.#history = Math.min(WINDOW_BYTES, this.#fill);
+    block.input.copy(this.#block.input, WINDOW_BYTES - this.#history, end - this.#history, end);
     this.#fill = 0;
-    // It may fail while an older block is still awaited.
-    job.catch(() => {});
     this.#jobs++;
-    this.#tail = this.#tail.then(() => this.#putOut(job));
+    this.#tail = this.#tail.then(() => this.#putOut(job, block));
   }
 
-  async #putOut(job: Promise<Buffer>): Promise<void> {
+  async #putOut(job: Promise<number> | number, block: Block): Promise<void> {
     try {
-      const bytes = await job;
-      if (this.#failure === undefined) this.#output(bytes);
+      const length = must(await job, "deflate", "layer");
+      if (this.#failure === undefined) this.#output(block.output.subarray(0, length));
     } catch (error) {
       this.#failure ??= error;
     }
+    this.#free.push(block);
     this.#jobs--;
     this.#wake?.();
     this.#wake = undefined;
   }
 }
 
-function deflateBlock(
-  block: Buffer,
-  dictionary: Buffer | undefined,
-  level: number,
-): Promise<Buffer> {
-  const options = {
-    level,
-    finishFlush: constants.Z_SYNC_FLUSH,
-    chunkSize: BLOCK_BYTES,
-    ...(dictionary === undefined ? undefined : { dictionary }),
+function newBlock(): Block {
+  return {
+    input: Buffer.allocUnsafeSlow(WINDOW_BYTES + BLOCK_BYTES),
+    output: Buffer.allocUnsafeSlow(codecs.deflateBound(BLOCK_BYTES)),
   };
-  return new Promise((resolve, reject) => {
-    deflateRaw(block, options, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
-  });
 }

@@ -1,6 +1,5 @@
 /**
- * Packing what a view changed as a layer blob, in one pass: diff, tar, compression, digest and diff
- * ID, and on the way the layer's own tree, so that the new chain needs no unpacking.
+ * Packing what a view changed as a layer blob, in one pass: diff, tar, compression, digest and diff ID.
  *
  * Same upper, same image, same options: same bytes. A view may be in use meanwhile; a file that
  * changes under the reader never breaks the archive, and each such file is reported.
@@ -9,17 +8,14 @@
 import type { Digest } from "../content/digest.js";
 import { sys } from "../system/addon.js";
 import { type ByteString, display } from "../system/bytes.js";
-import { AT_EMPTY_PATH, O_NOFOLLOW, O_RDONLY } from "../system/constants.js";
+import { AT_EMPTY_PATH } from "../system/constants.js";
 import { must } from "../system/errno.js";
 import { CancelledError } from "../system/errors.js";
 import { STAT_MTIME_NSEC, STAT_MTIME_SEC, STAT_SIZE, STAT_SLOTS } from "../system/native.js";
 import { LayerDiff, type LayerEntry } from "./diff.js";
-import { baseName, parentPath } from "./entry-path.js";
 import { LAYER_MEDIA_TYPE, LayerCompressor } from "./layer-compressor.js";
-import { DiskTree } from "./layer-scan.js";
 import { LayerTar } from "./layer-tar.js";
-import { LayerTreeWriter } from "./layer-tree-writer.js";
-import { OPAQUE_MARKER, type TarEntry, WHITEOUT_PREFIX } from "./tar-entry.js";
+import type { TarEntry } from "./tar-entry.js";
 import { encodeEntryHeader } from "./tar-writer.js";
 import type { DiffOptions } from "./upper-tree.js";
 
@@ -32,8 +28,6 @@ export interface PackOptions extends DiffOptions {
   readonly level?: number | undefined;
   /** Seconds since the epoch; later modification times become this one. @see SOURCE_DATE_EPOCH */
   readonly sourceDateEpoch?: number | undefined;
-  /** An existing empty directory that gets the layer's own tree, as applyLayer would write it. */
-  readonly treeDir?: string | undefined;
   /** Called now and then with the bytes of tar so far. */
   readonly onProgress?: ((bytes: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -57,16 +51,14 @@ export type PackedLayer =
       readonly newestMtimeSec: number;
       /** What was left out or changed while it was packed, for a person. */
       readonly warnings: string[];
-      /** With `treeDir`: what buildIndex must be told of the tree ("" when the layer does not name the root). */
-      readonly impliedDirectories: ByteString[];
     };
 
 /** A message per file of a busy view would drown the log. */
 const MAX_WARNINGS = 20;
 
 /**
- * Packs a view's changes. The blob is on disk (fsync) on return, its name is not; the tree is not
- * synced. After an error there is no blob, and `treeDir` holds whatever was written.
+ * Packs a view's changes. The blob is on disk (fsync) on return, its name is not. After an error there
+ * is no blob.
  *
  * @throws CancelledError `signal`
  * @throws CorruptDataError the upper names data that is not there
@@ -99,28 +91,16 @@ class Packing {
   readonly #diff: LayerDiff;
   readonly #compressor: LayerCompressor;
   readonly #tar: LayerTar;
-  readonly #tree: LayerTreeWriter | undefined;
-  /** The written tree again, for reading. */
-  readonly #written: DiskTree | undefined;
   readonly #stats = new Float64Array(STAT_SLOTS);
   #entries = 0;
   #newestMtimeSec = 0;
 
   constructor(options: PackOptions, diff: LayerDiff) {
-    const { outputPath, compression, level, treeDir, privileged } = options;
+    const { outputPath, compression, level } = options;
     this.#options = options;
     this.#diff = diff;
     this.#compressor = LayerCompressor.create({ outputPath, compression, level });
     this.#tar = new LayerTar(this.#compressor, options.onProgress, () => this.#throwIfAborted());
-    try {
-      if (treeDir !== undefined) {
-        this.#written = new DiskTree(treeDir);
-        this.#tree = new LayerTreeWriter({ directory: treeDir, privileged });
-      }
-    } catch (error) {
-      this.abort();
-      throw error;
-    }
   }
 
   #throwIfAborted(): void {
@@ -133,7 +113,6 @@ class Packing {
     this.#entries += 1;
     this.#newestMtimeSec = Math.max(this.#newestMtimeSec, item.entry.mtimeSec);
     if (item.source === undefined) {
-      this.#addToTree(item.entry);
       await this.#tar.put(encodeEntryHeader(item.entry));
       return;
     }
@@ -163,44 +142,11 @@ class Packing {
     };
   }
 
-  /**
-   * With a tree, the file is copied there first and the archive gets the copy's bytes: so the two
-   * agree whatever a running program does to the original meanwhile.
-   */
-  async #addFile(entry: TarEntry, sourceFd: number): Promise<void> {
+  async #addFile(entry: TarEntry, fd: number): Promise<void> {
     await this.#tar.put(encodeEntryHeader(entry));
-    if (this.#tree === undefined) {
-      await this.#putBody(entry, sourceFd);
-      return;
-    }
-    this.#tree.addFile(entry, sourceFd);
-    if (entry.size === 0) return;
-    const copyFd = this.#written!.open(entry.path, O_RDONLY | O_NOFOLLOW);
-    try {
-      await this.#putBody(entry, copyFd);
-    } finally {
-      sys.close(copyFd);
-    }
-  }
-
-  async #putBody(entry: TarEntry, fd: number): Promise<void> {
     const isWhole = await this.#tar.putBody(fd, entry.size, display(entry.path));
     if (!isWhole)
       this.#warn(`${display(entry.path)}: became shorter while it was packed; filled with zeros`);
-  }
-
-  #addToTree(entry: TarEntry): void {
-    const tree = this.#tree;
-    if (tree === undefined) return;
-    const name = baseName(entry.path);
-    const parent = parentPath(entry.path);
-    if (name === OPAQUE_MARKER) tree.opaque(parent);
-    else if (name.startsWith(WHITEOUT_PREFIX))
-      tree.whiteout(
-        (entry.path.slice(0, entry.path.length - name.length) +
-          name.slice(WHITEOUT_PREFIX.length)) as ByteString,
-      );
-    else tree.add(entry);
   }
 
   #warn(message: string): void {
@@ -209,7 +155,6 @@ class Packing {
 
   async finish(): Promise<PackedLayer> {
     await this.#tar.end();
-    const written = this.#tree?.finish();
     const { diffId, digest, size } = await this.#compressor.finish();
     return {
       empty: false,
@@ -219,15 +164,12 @@ class Packing {
       mediaType: LAYER_MEDIA_TYPE[this.#options.compression],
       entries: this.#entries,
       newestMtimeSec: this.#newestMtimeSec,
-      warnings: [...this.#diff.warnings, ...(written?.warnings ?? [])],
-      impliedDirectories: written?.impliedDirectories ?? [],
+      warnings: this.#diff.warnings,
     };
   }
 
   /** Releases everything; removes the blob unless it is finished. Idempotent. */
   abort(): void {
     this.#compressor.abort();
-    this.#tree?.abort();
-    this.#written?.close();
   }
 }

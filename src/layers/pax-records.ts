@@ -238,17 +238,13 @@ function quote(text: string): string {
 }
 
 /** One record with its self-counting length. */
-export function encodePaxRecord(key: string, value: Buffer | string): Buffer {
-  const bytes = typeof value === "string" ? Buffer.from(value, "latin1") : value;
-  const rest = key.length + bytes.length + 3;
+export function encodePaxRecord(key: string, value: Buffer | string): ByteString {
+  const text = typeof value === "string" ? value : fromBuffer(value);
+  const rest = key.length + text.length + 3;
   let length = rest + String(rest).length;
   // Counting its own digits may add one more.
   if (rest + String(length).length !== length) length = rest + String(length).length;
-  return Buffer.concat([
-    Buffer.from(`${length} ${key}=`, "latin1"),
-    bytes,
-    Buffer.from("\n", "latin1"),
-  ]);
+  return `${length} ${key}=${text}\n` as ByteString;
 }
 
 /** Attributes as the model has them, in the archive's order. */

@@ -17,7 +17,7 @@ import {
   type TarEntry,
   type TarEntryType,
 } from "./tar-entry.js";
-import { FIELD, headerChecksum, USTAR_MAGIC } from "./tar-header.js";
+import { FIELD, USTAR_MAGIC } from "./tar-header.js";
 
 const TYPE_FLAG: Readonly<Record<TarEntryType, string>> = {
   file: "0",
@@ -36,6 +36,9 @@ const MAX_OCTAL_11 = 0o77777777777;
 const NAME_BYTES = FIELD.name[1];
 const PREFIX_BYTES = FIELD.prefix[1];
 const ZEROS = Buffer.alloc(2 * TAR_BLOCK);
+const NOTHING = "" as ByteString;
+const BLANK = 0x20;
+const DIGIT_ZERO = 0x30;
 
 /** The two zero blocks that end an archive. Shared; do not change it. */
 export const END_OF_ARCHIVE: Buffer = ZEROS;
@@ -58,9 +61,12 @@ export function encodeEntryHeader(entry: TarEntry): Buffer {
   const size = entry.type === "file" ? bodySize(entry) + (map?.length ?? 0) : 0;
   const records = paxRecords(entry, path, size);
   const split = splitPath(path);
-  const header = encodeBlock({
+  const paxLength = records.length === 0 ? 0 : TAR_BLOCK + padded(records.length);
+  const buffer = Buffer.allocUnsafe(paxLength + TAR_BLOCK + (map?.length ?? 0));
+  if (paxLength > 0) encodePaxHeader(buffer, path, records);
+  encodeBlock(buffer, paxLength, {
     name: split?.name ?? (path.slice(0, NAME_BYTES) as ByteString),
-    prefix: split?.prefix ?? ("" as ByteString),
+    prefix: split?.prefix ?? NOTHING,
     flag: TYPE_FLAG[entry.type],
     mode: entry.mode,
     uid: octalOrZero(entry.uid, MAX_OCTAL_7),
@@ -71,10 +77,13 @@ export function encodeEntryHeader(entry: TarEntry): Buffer {
     rdev: entry.rdev,
     isDevice: entry.type === "character" || entry.type === "block",
   });
-  const parts = [header];
-  if (records.length > 0) parts.unshift(encodePaxHeader(path, records));
-  if (map !== undefined) parts.push(map);
-  return parts.length === 1 ? header : Buffer.concat(parts);
+  map?.copy(buffer, paxLength + TAR_BLOCK);
+  return buffer;
+}
+
+/** `size` rounded up to whole blocks. */
+function padded(size: number): number {
+  return Math.ceil(size / TAR_BLOCK) * TAR_BLOCK;
 }
 
 /** Directories end in a slash, as every tar since v7 has it. */
@@ -91,7 +100,7 @@ function octalOrZero(value: number, limit: number): number {
 
 /** Splits a path between prefix and name at a slash; undefined when no split fits. */
 function splitPath(path: ByteString): { name: ByteString; prefix: ByteString } | undefined {
-  if (path.length <= NAME_BYTES) return { name: path, prefix: "" as ByteString };
+  if (path.length <= NAME_BYTES) return { name: path, prefix: NOTHING };
   if (path.length > NAME_BYTES + 1 + PREFIX_BYTES) return undefined;
   // The name must not be empty, so a directory's own trailing slash is no place to split.
   const slash = path.lastIndexOf("/", Math.min(PREFIX_BYTES, path.length - 2));
@@ -102,8 +111,8 @@ function splitPath(path: ByteString): { name: ByteString; prefix: ByteString } |
   };
 }
 
-/** The records that an entry needs, sorted by key. */
-function paxRecords(entry: TarEntry, path: ByteString, size: number): [string, Buffer | string][] {
+/** The records that an entry needs, sorted by key, as one string of bytes. */
+function paxRecords(entry: TarEntry, path: ByteString, size: number): ByteString {
   const records: [string, Buffer | string][] = [];
   if (entry.sparse !== undefined) {
     records.push(["GNU.sparse.major", "1"], ["GNU.sparse.minor", "0"]);
@@ -119,28 +128,30 @@ function paxRecords(entry: TarEntry, path: ByteString, size: number): [string, B
     records.push(["mtime", formatPaxTime(entry.mtimeSec, entry.mtimeNsec)]);
   }
   for (const xattr of entry.xattrs) records.push([xattrKey(xattr.name), xattr.value]);
-  return records.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  if (records.length > 1) records.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  return records.map(([key, value]) => encodePaxRecord(key, value)).join("") as ByteString;
 }
 
-function encodePaxHeader(path: ByteString, records: [string, Buffer | string][]): Buffer {
-  const body = Buffer.concat(records.map(([key, value]) => encodePaxRecord(key, value)));
+/** Fills the start of `buffer` with the header block of `records` and their padded body. */
+function encodePaxHeader(buffer: Buffer, path: ByteString, records: ByteString): void {
   const bare = path.endsWith("/") ? path.slice(0, -1) : path;
   const base = bare.slice(bare.lastIndexOf("/") + 1);
-  const header = encodeBlock({
+  encodeBlock(buffer, 0, {
     // What a tar without pax would extract it as; nobody else looks at it.
     name: `PaxHeaders.0/${base}`.slice(0, NAME_BYTES) as ByteString,
-    prefix: "" as ByteString,
+    prefix: NOTHING,
     flag: PAX_FLAG,
     mode: 0o644,
     uid: 0,
     gid: 0,
-    size: body.length,
+    size: records.length,
     mtime: 0,
-    linkName: "" as ByteString,
+    linkName: NOTHING,
     rdev: 0,
     isDevice: false,
   });
-  return Buffer.concat([header, body, padding(body.length)]);
+  putText(buffer, TAR_BLOCK, records);
+  buffer.fill(0, TAR_BLOCK + records.length, TAR_BLOCK + padded(records.length));
 }
 
 /** The text map that opens a sparse body: count, then offset and length, padded to blocks. */
@@ -170,27 +181,57 @@ interface BlockFields {
   readonly isDevice: boolean;
 }
 
-function encodeBlock(fields: BlockFields): Buffer {
-  const block = Buffer.alloc(TAR_BLOCK);
-  block.write(fields.name, FIELD.name[0], "latin1");
-  putOctal(block, FIELD.mode, fields.mode);
-  putOctal(block, FIELD.uid, fields.uid);
-  putOctal(block, FIELD.gid, fields.gid);
-  putOctal(block, FIELD.size, fields.size);
-  putOctal(block, FIELD.mtime, fields.mtime);
-  block.write(fields.flag, FIELD.type[0], "latin1");
-  block.write(fields.linkName, FIELD.linkName[0], "latin1");
-  block.write(USTAR_MAGIC, FIELD.magic[0], "latin1");
+function encodeBlock(buffer: Buffer, at: number, fields: BlockFields): void {
+  buffer.fill(0, at, at + TAR_BLOCK);
+  // The sum of all bytes, with the checksum's own as blanks.
+  let sum = FIELD.checksum[1] * BLANK;
+  sum += putText(buffer, at + FIELD.name[0], fields.name);
+  sum += putOctal(buffer, at, FIELD.mode, fields.mode);
+  sum += putOctal(buffer, at, FIELD.uid, fields.uid);
+  sum += putOctal(buffer, at, FIELD.gid, fields.gid);
+  sum += putOctal(buffer, at, FIELD.size, fields.size);
+  sum += putOctal(buffer, at, FIELD.mtime, fields.mtime);
+  sum += putText(buffer, at + FIELD.type[0], fields.flag);
+  sum += putText(buffer, at + FIELD.linkName[0], fields.linkName);
+  sum += putText(buffer, at + FIELD.magic[0], USTAR_MAGIC);
   if (fields.isDevice) {
-    putOctal(block, FIELD.devMajor, deviceMajor(fields.rdev));
-    putOctal(block, FIELD.devMinor, deviceMinor(fields.rdev));
+    sum += putOctal(buffer, at, FIELD.devMajor, deviceMajor(fields.rdev));
+    sum += putOctal(buffer, at, FIELD.devMinor, deviceMinor(fields.rdev));
   }
-  block.write(fields.prefix, FIELD.prefix[0], "latin1");
-  const checksum = headerChecksum(block, 0).toString(8).padStart(6, "0");
-  block.write(`${checksum}\0 `, FIELD.checksum[0], "latin1");
-  return block;
+  sum += putText(buffer, at + FIELD.prefix[0], fields.prefix);
+  // Six digits, NUL, blank.
+  putOctal(buffer, at, [FIELD.checksum[0], FIELD.checksum[1] - 1], sum);
+  buffer[at + FIELD.checksum[0] + FIELD.checksum[1] - 1] = BLANK;
 }
 
-function putOctal(block: Buffer, [offset, length]: readonly [number, number], value: number): void {
-  block.write(value.toString(8).padStart(length - 1, "0"), offset, length - 1, "latin1");
+// A call of Buffer's own costs more than these few bytes do.
+
+/** Writes one byte per character; returns their sum. */
+function putText(buffer: Buffer, at: number, text: string): number {
+  let sum = 0;
+  for (let position = 0; position < text.length; position++) {
+    const byte = text.charCodeAt(position);
+    buffer[at + position] = byte;
+    sum += byte;
+  }
+  return sum;
+}
+
+/** Fills a field with octal digits, all but its last byte; returns their sum. */
+function putOctal(
+  buffer: Buffer,
+  at: number,
+  [offset, length]: readonly [number, number],
+  value: number,
+): number {
+  let sum = 0;
+  let rest = value;
+  for (let position = at + offset + length - 2; position >= at + offset; position--) {
+    const digit = DIGIT_ZERO + (rest & 7);
+    // Shifts take 32 bits, sizes and times have 33.
+    rest = rest > 0x7fffffff ? Math.floor(rest / 8) : rest >> 3;
+    buffer[position] = digit;
+    sum += digit;
+  }
+  return sum;
 }

@@ -56,8 +56,6 @@ export interface PackTask extends UpperTask {
   readonly sourceDateEpoch: number | undefined;
   /** All that the view shows, not only what changed. */
   readonly isWhole: boolean;
-  /** An existing empty directory that gets the layer's own tree. */
-  readonly treeDir: string | undefined;
 }
 
 /** One changed path. */

@@ -42,7 +42,7 @@ function diffOptions(task: UpperTask) {
 }
 
 function pack(task: PackTask, call: WorkerCall): Promise<PackedLayer> {
-  const { level, sourceDateEpoch, treeDir } = task;
+  const { level, sourceDateEpoch } = task;
   return packLayer({
     ...diffOptions(task),
     outputPath: task.outputPath,
@@ -50,7 +50,6 @@ function pack(task: PackTask, call: WorkerCall): Promise<PackedLayer> {
     isWhole: task.isWhole,
     ...(level === undefined ? {} : { level }),
     ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
-    ...(treeDir === undefined ? {} : { treeDir }),
     onProgress: (bytes: number) => call.emit(bytes),
     signal: call.signal,
   });

@@ -8,7 +8,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FailedPreconditionError } from "./errors.js";
-import type { FuseNative, NativeAddon, Syscalls } from "./native.js";
+import type { Codecs, FuseNative, NativeAddon, Syscalls } from "./native.js";
 
 const FILE_NAME = "varve_native.node";
 
@@ -64,6 +64,9 @@ export const native: NativeAddon = load(addonPath);
 
 /** The system calls. */
 export const sys: Syscalls = native.syscalls;
+
+/** Compression. */
+export const codecs: Codecs = native.codecs;
 
 /** Making /dev/fuse connections. */
 export const fuse: FuseNative = native.fuse;

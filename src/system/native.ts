@@ -264,9 +264,34 @@ export interface StreamReaderClass {
   new (fd: number, isGzip: boolean, ring: readonly Buffer[]): StreamReader;
 }
 
+/** Compression. */
+export interface Codecs {
+  /**
+   * Compresses `data[start + history, start + length)` on the thread pool as raw deflate blocks, none of
+   * them the last, that end at a byte boundary; the `history` bytes before (of which 32 KiB count)
+   * are what a reader has seen already. Both buffers must be left alone until the promise settles.
+   * The bytes depend on nothing but input and level, whatever the machine.
+   *
+   * @param level 1 to 9
+   * @param out room for `deflateBound(length - history)` bytes
+   * @returns the bytes written, or a negative errno
+   */
+  deflateAsync(
+    level: number,
+    data: Buffer,
+    start: number,
+    length: number,
+    history: number,
+    out: Buffer,
+  ): Promise<number> | number;
+  /** The most that `length` bytes can become. */
+  deflateBound(length: number): number;
+}
+
 /** All that the addon exports. */
 export interface NativeAddon {
   readonly syscalls: Syscalls;
+  readonly codecs: Codecs;
   readonly fuse: FuseNative;
   readonly StreamReader: StreamReaderClass;
 }

@@ -5,15 +5,14 @@
  * store below only deals in documents.
  */
 
-import path from "node:path";
+import { rm } from "node:fs/promises";
 import type { Descriptor } from "../../content/descriptor.js";
-import { chainIdOf, type Digest } from "../../content/digest.js";
+import type { Digest } from "../../content/digest.js";
 import { buildCommit, type CommitOptions, commitTime } from "../../images/commit-config.js";
 import { normalizeReference } from "../../images/reference.js";
 import type { PackedLayer } from "../../layers/pack.js";
 import type { ViewRow } from "../../metadata/view-table.js";
 import type { UpperTask } from "../../snapshots/layer-tasks.js";
-import type { Draft } from "../../snapshots/snapshot-store.js";
 import { FailedPreconditionError, InvalidArgumentError } from "../../system/errors.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
@@ -63,8 +62,8 @@ type FullLayer = Extract<PackedLayer, { empty: false }>;
 type Compression = "gzip" | "zstd" | "none";
 
 /**
- * Commits a view, mounted or not. The new chain is a snapshot at once: packing writes the layer's
- * tree beside the archive. After a failure nothing of it is left.
+ * Commits a view, mounted or not. The new layer becomes a snapshot when the image is first mounted,
+ * like any other layer. After a failure nothing of it is left.
  *
  * @throws NotFoundError no such view
  * @throws InvalidArgumentError a bad reference, change instruction, compression, format or annotation
@@ -176,35 +175,34 @@ interface LayerRequest {
   readonly signal: AbortSignal;
 }
 
-/** Packs what changed into the content store and the snapshots; undefined when nothing did. */
+/** Packs what changed into the content store; undefined when nothing did. */
 async function commitLayer(core: Core, o: LayerRequest): Promise<FullLayer | undefined> {
   if (o.upper === undefined) return undefined;
-  const draft = await core.snapshots.beginDraft();
+  const outputPath = core.content.newFile();
   try {
-    const packed = await pack(core, o, o.upper, draft);
-    if (packed.empty) {
-      await core.snapshots.discardDraft(draft);
-      return undefined;
-    }
+    const packed = await pack(core, o, o.upper, outputPath);
+    if (packed.empty) return undefined;
     for (const warning of packed.warnings) core.log.warn(`commit view ${o.view.name}: ${warning}`);
     o.onProgress(progress(o.view, "writing", packed.size));
-    await keepLayer(core, o, packed, draft);
+    const { digest, diffId, mediaType, size } = packed;
+    const labels = { [UNCOMPRESSED_LABEL]: diffId };
+    await core.content.adoptFile(outputPath, digest, size, { mediaType, lease: o.lease, labels });
     return packed;
-  } catch (error) {
-    await core.snapshots.discardDraft(draft);
-    throw error;
+  } finally {
+    await rm(outputPath, { force: true });
   }
 }
 
-const archivePath = (draft: Draft) => path.join(draft.directory, "layer");
-
-function pack(core: Core, o: LayerRequest, upper: UpperTask, draft: Draft): Promise<PackedLayer> {
+function pack(
+  core: Core,
+  o: LayerRequest,
+  upper: UpperTask,
+  outputPath: string,
+): Promise<PackedLayer> {
   const level = o.compressionLevel === 0 ? undefined : o.compressionLevel;
   const task = {
     ...upper,
-    // Beside the tree: on the root's file system, and swept with the draft after a crash.
-    outputPath: archivePath(draft),
-    treeDir: draft.fsDir,
+    outputPath,
     compression: o.compression,
     level,
     sourceDateEpoch: o.sourceDateEpoch,
@@ -212,30 +210,6 @@ function pack(core: Core, o: LayerRequest, upper: UpperTask, draft: Draft): Prom
   };
   const onProgress = (bytes: number) => o.onProgress(progress(o.view, "packing", bytes));
   return core.tasks.pack(task, onProgress, o.signal);
-}
-
-async function keepLayer(
-  core: Core,
-  o: LayerRequest,
-  packed: FullLayer,
-  draft: Draft,
-): Promise<void> {
-  const { digest, diffId, impliedDirectories, mediaType, size } = packed;
-  const parent = o.squashAll ? undefined : o.view.chainId;
-  const chainId = chainIdOnto(parent, diffId);
-  const labels = { [UNCOMPRESSED_LABEL]: diffId };
-  await core.content.adoptFile(archivePath(draft), digest, size, {
-    mediaType,
-    lease: o.lease,
-    labels,
-  });
-  core.database.leases.addResource(o.lease, { type: "snapshot", id: chainId });
-  await core.snapshots.commitDraft(draft, { chainId, parent, diffId, impliedDirectories });
-  core.snapshots.setBlob(chainId, digest);
-}
-
-function chainIdOnto(parent: Digest | undefined, diffId: Digest): Digest {
-  return chainIdOf(parent === undefined ? [diffId] : [parent, diffId])!;
 }
 
 /** What config and manifest are made of. */

@@ -111,11 +111,10 @@ const CHANGES = `
 const OPTIONS = { contents: true, directoryTimes: true };
 
 describe("a layer packed from a kernel overlay's upper", () => {
-  test("gives the view's tree again when applied, in the copied tree and in ours from the blob", async () => {
+  test("gives the view's tree again when applied", async () => {
     setUp();
     const target = change(CHANGES);
-    const treeDir = bench.directory("tree");
-    const packed = await pack({ treeDir, compression: "gzip" });
+    const packed = await pack({ compression: "gzip" });
     expect(packed.warnings).toEqual([]);
     expect(sha256(latest())).toBe(packed.digest);
     expect(statSync(latest()).size).toBe(packed.size);
@@ -129,24 +128,17 @@ describe("a layer packed from a kernel overlay's upper", () => {
       privileged: true,
     });
     expect(applied.entries).toBe(packed.entries);
-    expect(applied.impliedDirectories).toEqual(packed.impliedDirectories);
-    for (const [dir, implied] of [
-      [treeDir, packed.impliedDirectories],
-      [targetDir, applied.impliedDirectories],
-    ] as const) {
-      const got = describeIndex(indexOf(dir, implied), [base, dir], OPTIONS);
-      got.delete("");
-      const view = new Map(want);
-      view.delete("");
-      expect(got).toEqual(view);
-    }
+    const merged = indexOf(targetDir, applied.impliedDirectories);
+    const got = describeIndex(merged, [base, targetDir], OPTIONS);
+    for (const tree of [got, want]) tree.delete("");
+    expect(got).toEqual(want);
   });
 
-  test("is the same every time, whatever the order on disk and with or without a tree", async () => {
+  test("is the same every time, compressed or not", async () => {
     setUp();
     change(CHANGES);
     const first = await pack({ compression: "gzip" });
-    const second = await pack({ compression: "gzip", treeDir: bench.directory("tree") });
+    const second = await pack({ compression: "gzip" });
     const plain = await pack();
     expect(second.digest).toBe(first.digest);
     expect(second.diffId).toBe(first.diffId);
@@ -198,14 +190,15 @@ describe("a layer packed from a kernel overlay's upper", () => {
     expect(describeDisk(join(out, "a"), OPTIONS)).toEqual(describeDisk(join(target, "a"), OPTIONS));
   });
 
-  test("clamps times to the source date epoch, in the tree too", async () => {
+  test("clamps times to the source date epoch", async () => {
     setUp("mkdir etc");
     change(
       "echo 1 > etc/new; touch -d @5000000000 etc/new; echo 2 > etc/old; touch -d @100.5 etc/old",
     );
-    const treeDir = bench.directory("tree");
-    await pack({ sourceDateEpoch: 1_000_000, treeDir });
-    expect(shell(treeDir, "stat -c %.Y etc/new etc/old etc")).toBe(
+    await pack({ sourceDateEpoch: 1_000_000 });
+    const out = bench.directory("out");
+    shell(out, `tar -xpf ${latest()}`);
+    expect(shell(out, "stat -c %.Y etc/new etc/old etc")).toBe(
       "1000000.000000000\n100.500000000\n1000000.000000000\n",
     );
   });

@@ -7,9 +7,10 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { applyLayer } from "../../../src/layers/apply.js";
 import { buildIndex } from "../../../src/layers/index-builder.js";
 import { type FlatIndex, openIndex } from "../../../src/layers/index-reader.js";
-import { packLayer } from "../../../src/layers/pack.js";
+import { type PackedLayer, packLayer } from "../../../src/layers/pack.js";
 import type { ByteString } from "../../../src/system/bytes.js";
 import { describeDisk, describeIndex } from "../../unit/layers/tree-description.js";
 import { shell, Workbench } from "./kernel-overlay.js";
@@ -51,6 +52,18 @@ function build(
 
 const OPTIONS = { contents: true };
 
+/** Unpacks what was packed; names the directories that the layer only implies. */
+async function applyPacked(
+  packed: PackedLayer,
+  blobPath: string,
+  targetDir: string,
+): Promise<ByteString[]> {
+  if (packed.empty) return ["" as ByteString];
+  const { diffId: expectedDiffId, mediaType } = packed;
+  const options = { blobPath, mediaType, expectedDiffId, targetDir, privileged: true };
+  return (await applyLayer(options)).impliedDirectories;
+}
+
 function withoutRoot(tree: Map<string, string>): Map<string, string> {
   tree.delete("");
   return tree;
@@ -81,17 +94,17 @@ test("index and packed layer show what the mount showed, after any work in it", 
       bench.unmount(target);
       const merged = build(`${run}/merged`, upperDir, `${run}/base`);
       expect(withoutRoot(describeIndex(merged, [base, upperDir], OPTIONS))).toEqual(shown);
+      const blobPath = join(bench.path, `${run}/layer`);
       const packed = await packLayer({
         upperDir,
         workDir,
         index,
         layerDirs: [base],
         privileged: true,
-        outputPath: join(bench.path, `${run}/layer`),
+        outputPath: blobPath,
         compression: "none",
-        treeDir,
       });
-      const implied = packed.empty ? ["" as ByteString] : packed.impliedDirectories;
+      const implied = await applyPacked(packed, blobPath, treeDir);
       const rebuilt = build(`${run}/tree`, treeDir, `${run}/base`, implied);
       expect(withoutRoot(describeIndex(rebuilt, [base, treeDir], OPTIONS))).toEqual(shown);
       execFileSync("rm", ["-rf", join(bench.path, `${run}`)]);

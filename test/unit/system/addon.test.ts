@@ -60,7 +60,7 @@ describe("the addon", () => {
   });
 
   it("exports every call and all parts", () => {
-    expect(Object.keys(native).sort()).toEqual(["StreamReader", "fuse", "syscalls"]);
+    expect(Object.keys(native).sort()).toEqual(["StreamReader", "codecs", "fuse", "syscalls"]);
     expect(Object.values(sys).every((call) => typeof call === "function")).toBe(true);
   });
 
