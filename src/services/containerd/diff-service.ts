@@ -129,7 +129,7 @@ async function pack(
       ...(await upper.lower()),
       ...{ upperDir: upper.upperDir, workDir: upper.workDir, privileged: true },
       ...{ outputPath: file, compression, level: undefined, sourceDateEpoch: epoch },
-      ...{ isWhole: false, treeDir: undefined },
+      ...{ isWhole: false },
     },
     () => {},
     signal,
