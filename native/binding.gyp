@@ -27,6 +27,19 @@
           "ldflags": ["-fsanitize=address,undefined"],
         }],
       ],
+    },
+    {
+      # A program: it must outlive the process that the addon is in, and be small.
+      "target_name": "varve-keeper",
+      "type": "executable",
+      "sources": ["keeper/main.cc"],
+      "defines": ["_GNU_SOURCE"],
+      "cflags!": ["-O3", "-pthread"],
+      "cflags": ["-O2", "-Wall", "-Wextra", "-Werror"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc": ["-std=c++20"],
+      "ldflags!": ["-rdynamic", "-pthread"],
+      "ldflags": ["-Wl,-z,relro,-z,now"],
     }
   ]
 }

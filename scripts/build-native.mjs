@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Compiles native/ into native/build/Release/varve_native.node; does nothing when that is up to date.
+// Compiles native/ into native/build/Release/varve_native.node and varve-keeper; does nothing when that is up to date.
 //
 //   --sanitize   builds into native/build/asan/ with the address and undefined-behaviour sanitizers
 //   --force      builds even when nothing changed
@@ -42,6 +42,7 @@ function isUpToDate() {
     ...readdirSync(join(sourceDir, "src")).map((name) => join(sourceDir, "src", name)),
     // A removed source changes only its directory.
     join(sourceDir, "src"),
+    join(sourceDir, "keeper", "main.cc"),
   ];
   return sources.every((source) => statSync(source).mtimeMs < built);
 }
@@ -52,10 +53,12 @@ function build() {
   if (sanitize) {
     cpSync(join(sourceDir, "binding.gyp"), join(workDir, "binding.gyp"));
     rmSync(join(workDir, "src"), { recursive: true, force: true });
-    cpSync(join(sourceDir, "src"), join(workDir, "src"), {
-      recursive: true,
-      preserveTimestamps: true,
-    });
+    for (const part of ["src", "keeper"]) {
+      cpSync(join(sourceDir, part), join(workDir, part), {
+        recursive: true,
+        preserveTimestamps: true,
+      });
+    }
   }
   const started = new Date();
   const result = runNodeGyp();

@@ -14,6 +14,7 @@ Methods DirectoryMethods();
 Methods ErrnoMethods();
 Methods FileMethods();
 Methods FsopsMethods();
+Methods MessageMethods();
 Methods MountMethods();
 Methods StatMethods();
 Methods SyncMethods();

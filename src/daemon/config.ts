@@ -38,6 +38,8 @@ export interface DaemonConfig {
   readonly restoreViews: boolean;
   /** The I/O mode of views for which none was asked; see views/io-mode.ts. */
   readonly io: IoMode;
+  /** Views live on while the daemon is dead, and it is started again. */
+  readonly supervise: boolean;
   /** Worker threads that serve FUSE mounts. */
   readonly fuseWorkers: number;
   /** Keep CPUs from sleeping deeply while requests come in bursts: several times as fast, for some power. */
@@ -78,6 +80,7 @@ export interface ConfigFlags {
   readonly keepMounts?: boolean | undefined;
   readonly restoreViews?: boolean | undefined;
   readonly io?: string | undefined;
+  readonly supervise?: boolean | undefined;
   readonly fuseWorkers?: number | undefined;
   readonly quickWakeUps?: boolean | undefined;
   readonly unpackWorkers?: number | undefined;
@@ -118,6 +121,7 @@ const SETTINGS = {
   keepMounts: v.boolean("must be true or false"),
   restoreViews: v.boolean("must be true or false"),
   io: v.picklist(IO_MODES, `must be one of ${IO_MODES.join(", ")}`),
+  supervise: v.boolean("must be true or false"),
   fuseWorkers: workers,
   quickWakeUps: v.boolean("must be true or false"),
   unpackWorkers: workers,
@@ -166,6 +170,16 @@ export function loadConfig(
   return complete(merged, environment);
 }
 
+/** The flags that give another daemon the same configuration. */
+export function toFlags(config: DaemonConfig): string[] {
+  return KEYS.flatMap((key) => {
+    const value = config[key];
+    if (value === undefined) return [];
+    if (typeof value === "boolean") return [`--${value ? "" : "no-"}${dashed(key)}`];
+    return [`--${dashed(key)}=${value}`];
+  });
+}
+
 function fromFlags(flags: ConfigFlags): Values {
   const given: Record<string, unknown> = {};
   for (const key of KEYS) {
@@ -195,7 +209,12 @@ function fromText(key: Key, value: string): unknown {
   const schema = SETTINGS[key];
   if (schema === workers || schema === limit || schema === percent)
     return /^[0-9]+$/.test(value) ? Number(value) : value;
-  if (key === "keepMounts" || key === "restoreViews" || key === "quickWakeUps") {
+  if (
+    key === "keepMounts" ||
+    key === "restoreViews" ||
+    key === "quickWakeUps" ||
+    key === "supervise"
+  ) {
     if (/^(1|true|yes|on)$/i.test(value)) return true;
     if (/^(0|false|no|off)$/i.test(value)) return false;
   }
@@ -299,6 +318,7 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     keepMounts: given.keepMounts ?? false,
     restoreViews: given.restoreViews ?? true,
     io: given.io ?? "auto",
+    supervise: given.supervise ?? true,
     // A request's wake-up is the cost, not its work: one thread serves two cores' worth of clients.
     fuseWorkers: given.fuseWorkers ?? Math.max(1, Math.floor(cpus / 2)),
     quickWakeUps: given.quickWakeUps ?? true,

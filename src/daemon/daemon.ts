@@ -16,6 +16,7 @@ import { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { Unpacker } from "../snapshots/unpacker.js";
+import { SessionKeeper } from "../views/session-keeper.js";
 import { Views } from "../views/views.js";
 import { type DaemonConfig, layerLimits } from "./config.js";
 import { socketIn } from "./default-paths.js";
@@ -55,6 +56,8 @@ export class Daemon {
   static async start(o: {
     config: DaemonConfig;
     log: Log;
+    /** The command that starts it again should it die; empty: somebody else does. */
+    restart: readonly string[];
     onShutdownRequest(): void;
   }): Promise<Daemon> {
     const cleanups: Cleanup[] = [];
@@ -80,7 +83,7 @@ export class Daemon {
 type OnCleanup = (cleanup: Cleanup) => void;
 
 async function start(
-  o: { config: DaemonConfig; log: Log; onShutdownRequest(): void },
+  o: { config: DaemonConfig; log: Log; restart: readonly string[]; onShutdownRequest(): void },
   onCleanup: OnCleanup,
 ): Promise<Core> {
   const { config, log } = o;
@@ -89,7 +92,11 @@ async function start(
   const machine = await examineMachine(config.root);
   const database = openDatabase(path.join(config.root, "varve.db"));
   onCleanup(() => database.close());
-  const stores = await openStores(config, log, machine, database, onCleanup);
+  const keeper = config.supervise
+    ? new SessionKeeper({ state: config.state, command: o.restart, log })
+    : undefined;
+  onCleanup(() => keeper?.close());
+  const stores = await openStores(config, log, machine, database, keeper, onCleanup);
   const core: Core = {
     paths: { root: config.root, state: config.state, socket: config.socket },
     machine,
@@ -103,12 +110,16 @@ async function start(
   onCleanup(() => core.registries.close());
   const server = await RpcServer.listen(varveApi(core));
   onCleanup(() => server.close());
-  const { containerd, kubelet } = await listenForEngines(config, core, onCleanup);
+  const { containerd, kubelet } = await listenForEngines(config, core, keeper, onCleanup);
   process.umask(0);
   await sweepRuns(config.state);
+  await keeper?.open(async () => {
+    await Promise.all([core.views.keepAll(), containerd?.snapshots.keepAll()]);
+  });
   await core.views.open({ restore: config.restoreViews });
   startCollecting(config, core, onCleanup);
   await containerd?.snapshots.open();
+  keeper?.releaseLeft();
   server.accept();
   containerd?.server.accept();
   kubelet?.accept();
@@ -163,6 +174,7 @@ async function openStores(
   log: Log,
   machine: Machine,
   database: Database,
+  keeper: SessionKeeper | undefined,
   onCleanup: OnCleanup,
 ) {
   const { root, state } = config;
@@ -186,7 +198,7 @@ async function openStores(
   if (database.leases.deleteTransient() > 0) await garbage.run();
   const events = new EventLog();
   const views = new Views({
-    ...{ root, state, database, snapshots, tasks, privileged, log, events },
+    ...{ root, state, database, snapshots, tasks, privileged, keeper, log, events },
     workers: config.fuseWorkers,
     quickWakeUps: config.quickWakeUps,
     io: config.io,

@@ -7,6 +7,7 @@ import { HealthServer } from "../services/health-server.js";
 import { containerdApi, criApi, RpcServer } from "../services/server.js";
 import { FailedPreconditionError } from "../system/errors.js";
 import { ProxySnapshots } from "../views/proxy-snapshots.js";
+import type { SessionKeeper } from "../views/session-keeper.js";
 import { type DaemonConfig, layerLimits } from "./config.js";
 
 /** What serves them; what is not configured is undefined. */
@@ -28,9 +29,10 @@ type OnCleanup = (cleanup: () => Promise<void> | void) => void;
 export async function listenForEngines(
   config: DaemonConfig,
   core: Core,
+  keeper: SessionKeeper | undefined,
   onCleanup: OnCleanup,
 ): Promise<Engines> {
-  const snapshots = openSnapshots(config, core, onCleanup);
+  const snapshots = openSnapshots(config, core, keeper, onCleanup);
   const calls = snapshots && callContainerd(config, core, snapshots, onCleanup);
   const listen = async (api: Parameters<typeof RpcServer.listen>[0]) => {
     const server = await RpcServer.listen(api);
@@ -62,7 +64,12 @@ export async function answerHealthChecks(
   onCleanup(() => health.close());
 }
 
-function openSnapshots(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
+function openSnapshots(
+  config: DaemonConfig,
+  core: Core,
+  keeper: SessionKeeper | undefined,
+  onCleanup: OnCleanup,
+) {
   const { root, state, containerdSocket, containerdMounts: form } = config;
   const { fuseWorkers: workers, quickWakeUps, io } = config;
   if (containerdSocket === undefined) return undefined;
@@ -74,7 +81,7 @@ function openSnapshots(config: DaemonConfig, core: Core, onCleanup: OnCleanup) {
   const { database, tasks, log } = core;
   const places = { root, state, database, tasks, log };
   const sharing = { onUnshared: collector(core), settle: () => core.snapshots.settle() };
-  const serving = { workers, quickWakeUps, io };
+  const serving = { workers, quickWakeUps, io, keeper };
   const snapshots = new ProxySnapshots({ ...places, ...serving, form, sharing });
   onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
   return snapshots;

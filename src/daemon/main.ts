@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Logger } from "pino";
 import { AlreadyExistsError, BaseError, InvalidArgumentError } from "../system/errors.js";
-import { type ConfigFlags, type DaemonConfig, loadConfig } from "./config.js";
+import { type ConfigFlags, type DaemonConfig, loadConfig, toFlags } from "./config.js";
 import { Daemon } from "./daemon.js";
 import { createLogger, roomLog } from "./logger.js";
 
@@ -41,7 +41,8 @@ export async function runDaemon(flags: ConfigFlags): Promise<number> {
   try {
     const log = roomLog(logger);
     const onShutdownRequest = () => stop.request("a client asked for it");
-    const daemon = await Daemon.start({ config, log, onShutdownRequest });
+    const restart = restartCommand(config);
+    const daemon = await Daemon.start({ config, log, restart, onShutdownRequest });
     report(logger, config, daemon);
     await stop.requested;
     await bounded(daemon.stop(), logger);
@@ -51,6 +52,17 @@ export async function runDaemon(flags: ConfigFlags): Promise<number> {
     logger.fatal({ err: error }, (error as Error).message);
     return error instanceof AlreadyExistsError ? EXIT.locked : EXIT.failed;
   }
+}
+
+/** What starts this daemon again should it die; empty where a service manager does that. */
+function restartCommand(config: DaemonConfig): readonly string[] {
+  if (process.env.NOTIFY_SOCKET !== undefined) return [];
+  return [
+    process.execPath,
+    ...process.execArgv,
+    fileURLToPath(import.meta.url),
+    ...toFlags(config),
+  ];
 }
 
 function report(logger: Logger, config: DaemonConfig, daemon: Daemon): void {
@@ -136,6 +148,7 @@ function parseFlags(args: readonly string[]): ConfigFlags {
         "keep-mounts": flag,
         "restore-views": flag,
         io: text,
+        supervise: flag,
         "fuse-workers": text,
         "quick-wake-ups": flag,
         "unpack-workers": text,
@@ -160,6 +173,7 @@ function parseFlags(args: readonly string[]): ConfigFlags {
       keepMounts: values["keep-mounts"],
       restoreViews: values["restore-views"],
       io: values.io,
+      supervise: values.supervise,
       fuseWorkers: count(values["fuse-workers"]),
       quickWakeUps: values["quick-wake-ups"],
       unpackWorkers: count(values["unpack-workers"]),

@@ -105,6 +105,7 @@ export const FUSE_INIT_EXT = 1 << 30;
 export const FUSE_HAS_EXPIRE_ONLY = 1 << 3;
 /** 7.40 (Linux 6.9) */
 export const FUSE_PASSTHROUGH = 1 << 5;
+export const FUSE_HAS_RESEND = 1 << 7;
 
 // FOPEN_* bits of open-like replies.
 export const FOPEN_DIRECT_IO = 1 << 0;
@@ -126,6 +127,8 @@ export const FUSE_SETXATTR_ACL_KILL_SGID = 1 << 0;
 // Notifications.
 export const FUSE_NOTIFY_INVAL_INODE = 2;
 export const FUSE_NOTIFY_INVAL_ENTRY = 3;
+export const FUSE_NOTIFY_STORE = 4;
+export const FUSE_NOTIFY_RESEND = 7;
 /** 7.38, flag of NOTIFY_INVAL_ENTRY: look the name up again, but keep what is open or mounted there. */
 export const FUSE_EXPIRE_ONLY = 1 << 0;
 

@@ -19,6 +19,7 @@ import {
   FUSE_DONT_MASK,
   FUSE_HANDLE_KILLPRIV_V2,
   FUSE_HAS_EXPIRE_ONLY,
+  FUSE_HAS_RESEND,
   FUSE_INIT_EXT,
   FUSE_KERNEL_MINOR_VERSION,
   FUSE_MAX_PAGES,
@@ -45,7 +46,7 @@ export interface InitOffer {
   flags2: number;
 }
 
-/** What was agreed, for a session to act on. */
+/** What was agreed, for a session to act on, and for the one that takes over after it. */
 export interface Agreement {
   readonly reply: InitReply;
   /** SETXATTR carries the longer structure. */
@@ -54,6 +55,8 @@ export interface Agreement {
   readonly hasExpireOnly: boolean;
   /** The kernel takes backing files, and asks before each open. */
   readonly hasPassthrough: boolean;
+  /** NOTIFY_RESEND works: another session can take over. */
+  readonly hasResend: boolean;
 }
 
 /**
@@ -82,7 +85,7 @@ const WANTED =
   FUSE_ABORT_ERROR |
   FUSE_INIT_EXT;
 
-const WANTED2 = FUSE_HAS_EXPIRE_ONLY;
+const WANTED2 = FUSE_HAS_EXPIRE_ONLY | FUSE_HAS_RESEND;
 
 /** Requests that the kernel may queue in the background (read-ahead, asynchronous I/O); its default is 12. */
 const MAX_BACKGROUND = 128;
@@ -124,6 +127,7 @@ export function agree(offer: InitOffer, stackDepth: StackDepth, acl = true): Agr
     hasPassthrough,
     hasExtendedSetxattr: (flags & FUSE_SETXATTR_EXT) !== 0,
     hasExpireOnly: (flags2 & FUSE_HAS_EXPIRE_ONLY) !== 0,
+    hasResend: (flags2 & FUSE_HAS_RESEND) !== 0,
     reply: {
       minor: Math.min(FUSE_KERNEL_MINOR_VERSION, offer.minor),
       maxReadahead: MAX_READAHEAD,

@@ -5,6 +5,7 @@ import {
   FUSE_EXPIRE_ONLY,
   FUSE_NOTIFY_INVAL_ENTRY,
   FUSE_NOTIFY_INVAL_INODE,
+  FUSE_NOTIFY_RESEND,
   OUT_HEADER_BYTES,
 } from "./constants.js";
 import type { NodeId } from "./file-system.js";
@@ -56,4 +57,9 @@ export function invalidateInodeMessage(
   view.setBigInt64(BODY + 8, BigInt(offset), true);
   view.setBigInt64(BODY + 16, BigInt(length), true);
   return buffer;
+}
+
+/** The kernel shall send again what it had sent and has no answer to. No body. */
+export function resendMessage(): Buffer {
+  return message(FUSE_NOTIFY_RESEND, 0).buffer;
 }

@@ -3,6 +3,7 @@
 import type { FileSystem } from "./file-system.js";
 import type { MountRequest } from "./mount-point.js";
 import type { StackDepth } from "./negotiation.js";
+import type { ExchangeNote } from "./resent.js";
 import type { SessionLog } from "./warnings.js";
 
 /** How to mount. */
@@ -23,6 +24,8 @@ export interface SessionOptions extends Pick<MountRequest, "flags" | "kernelOpti
   acl?: boolean;
   /** Passthrough is wanted where the kernel has it (as root only). Default 0: not wanted. */
   stackDepth?: StackDepth;
+  /** Needed if another session may have to take over. */
+  exchangeNote?: ExchangeNote;
   log: SessionLog;
   /** The session is over, whoever ended it; its file system was destroyed just before. */
   onEnd(): void;

@@ -34,13 +34,21 @@ import { type FileSystem, LATER, type NodeId, type Result } from "./file-system.
 import { KernelSide } from "./kernel-side.js";
 import { findMount, flushMount, mountFuse, raiseReadAhead, unmountFuse } from "./mount-point.js";
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
-import { invalidateEntryMessage, invalidateInodeMessage } from "./notification.js";
+import { invalidateEntryMessage, invalidateInodeMessage, resendMessage } from "./notification.js";
 import { NO_ANSWER, OPERATIONS, type Operation } from "./operations.js";
 import { MalformedRequest, RefusedRequest } from "./request.js";
+import { handleResent, isResent } from "./resent.js";
 import type { SessionOptions } from "./session-options.js";
 import { Waiting } from "./waiting.js";
 import { WakeUps } from "./wake-ups.js";
 import { Warnings } from "./warnings.js";
+
+/** What a session needs to go on where another one, of this process or of a dead one, ended. */
+export interface Inheritance {
+  /** The connection; owned by the new session. */
+  readonly descriptor: number;
+  readonly agreement: Agreement;
+}
 
 /** Requests handled before other sessions, timers and promises of the thread get their turn. */
 const BURST = 128;
@@ -103,6 +111,25 @@ export class FuseSession implements Exchange {
     const subtype = options.subtype ?? "varve";
     const channel = mountFuse({ ...options, subtype, source: options.source ?? subtype });
     return new FuseSession(options, channel);
+  }
+
+  /**
+   * Goes on serving a mount whose session died. The file system must know the nodes that the kernel
+   * knows. What the dead session left unanswered comes again.
+   *
+   * @throws SyscallError the descriptor is no FUSE connection
+   */
+  static resume(options: SessionOptions, inheritance: Inheritance): FuseSession {
+    const channel = fuse.fromDescriptor(inheritance.descriptor);
+    const session = new FuseSession(options, channel);
+    session.#adopt(inheritance.agreement);
+    session.#resolveNegotiated(inheritance.agreement.hasPassthrough);
+    // Until this arrives what is new is served, and what is old waits.
+    void session.#notify(resendMessage()).then((result) => {
+      if (result >= 0) return;
+      session.#warnings.warn("resend failed", syscallError(result, "write", "/dev/fuse"));
+    });
+    return session;
   }
 
   private constructor(options: SessionOptions, channel: FuseChannel) {
@@ -189,6 +216,20 @@ export class FuseSession implements Exchange {
     return this.#notify(invalidateInodeMessage(node, offset, length));
   }
 
+  /**
+   * What another session needs to go on if this one dies, with a descriptor of its own, which the
+   * caller must close. Undefined when that cannot be: the kernel does not send requests again, or
+   * there is passthrough (which files the kernel has open by itself is known here only), or the
+   * session is over.
+   */
+  async bequeath(): Promise<Inheritance | undefined> {
+    await this.negotiated;
+    const agreement = this.#agreement;
+    if (agreement?.hasResend !== true || agreement.hasPassthrough || this.#isOver) return undefined;
+    const descriptor = sys.duplicate(this.#channel.fd);
+    return descriptor < 0 ? undefined : { descriptor, agreement };
+  }
+
   /** Answers INIT; called by the operation table only. */
   negotiate(): Outcome {
     const offer = decodeInit(this.work.request);
@@ -198,12 +239,16 @@ export class FuseSession implements Exchange {
       this.#warnings.warn(`kernel speaks FUSE ${offer.major}.${offer.minor}, too old to serve`);
       return -EIO;
     }
+    this.#warnings.trace(`FUSE ${offer.major}.${offer.minor} on ${this.target}`);
+    this.#adopt(agreement);
+    return this.work.reply.init(agreement.reply);
+  }
+
+  #adopt(agreement: Agreement): void {
     this.#agreement = agreement;
     this.hasExtendedSetxattr = agreement.hasExtendedSetxattr;
-    this.#warnings.trace(`FUSE ${offer.major}.${offer.minor} on ${this.target}`);
     const { hasPassthrough } = agreement;
     this.fileSystem.begin?.(new KernelSide(this.#channel, hasPassthrough, this.#warnings));
-    return this.work.reply.init(agreement.reply);
   }
 
   #isOurMountOnTop(): boolean {
@@ -264,7 +309,7 @@ export class FuseSession implements Exchange {
       } else if (received < operation.minimumBytes) {
         throw new MalformedRequest(`${operation.name} of ${received} bytes`);
       } else {
-        outcome = operation.handle(this);
+        outcome = this.#handle(operation);
       }
     } catch (error) {
       outcome = this.#failed(operation, error);
@@ -280,6 +325,13 @@ export class FuseSession implements Exchange {
       if (sent < 0) this.#undelivered(operation, outcome, sent);
       else if (request.opcode === FUSE_INIT && outcome > 0) this.#initialised();
     }
+  }
+
+  #handle(operation: Operation): Outcome {
+    const { exchangeNote } = this.#options;
+    if (isResent(this.work.request)) return handleResent(this, operation, exchangeNote);
+    exchangeNote?.before(this);
+    return operation.handle(this);
   }
 
   /** Sends a reply: `outcome` is the length of the body put before, or a negative errno. */

@@ -54,6 +54,8 @@ export interface BackingOptions {
   readonly metacopy?: boolean;
   /** Whether a lower directory can be renamed (else EXDEV, and mv(1) copies). Default true. */
   readonly redirectDirectories?: boolean;
+  /** The mount goes on after another process served it: what only the kernel references must stay. */
+  readonly inherited?: boolean;
 }
 
 function openDirectory(path: ByteString): number {
@@ -139,9 +141,9 @@ export class Backing {
     this.indexFd = this.#openArea(workFd, WORK_INDEX);
     this.orphanFd = this.#openArea(workFd, WORK_ORPHANS);
     sys.close(workFd);
-    // Whatever an earlier process left half made, and files that only it still referenced.
+    // Whatever an earlier process left half made, and files that only its mount referenced.
     this.emptyDirectory(this.temporaryFd);
-    this.emptyDirectory(this.orphanFd);
+    if (options.inherited !== true) this.emptyDirectory(this.orphanFd);
   }
 
   #openArea(workFd: number, name: ByteString): number {

@@ -114,6 +114,7 @@ export function create(
     tree.backing.files.put(node.id, opened);
     node.isBare = !object.inheritsAcl && tree.leavesFilesBare(opened);
   }
+  tree.nodes.countFromZero(node.id);
   tree.nodes.addPlace(node, parent, name);
   state.setObject(name, node.type, node.id);
   // A new directory is empty, whatever it hides.

@@ -93,6 +93,8 @@ const PAGE = 1024;
 export class NodeTable {
   readonly #nodes = new Map<NodeId, OverlayNode>();
   readonly #pages: (Uint32Array | undefined)[] = [];
+  /** After `inherit`: the nodes whose references are all counted here. */
+  #counted: Set<NodeId> | undefined;
 
   /** How many node objects there are (for tests and metrics). */
   get size(): number {
@@ -141,15 +143,40 @@ export class NodeTable {
     page[id % PAGE]!++;
   }
 
-  /** How many references the kernel holds. */
+  /**
+   * The kernel holds references that another process counted. Of a node it may have known before, it
+   * is only learned that it knows it no more: when it drops more than were counted here, since it
+   * drops all at once.
+   */
+  inherit(): void {
+    this.#counted = new Set();
+  }
+
+  /** The kernel cannot have known this node before: it was just made. */
+  countFromZero(id: NodeId): void {
+    this.#counted?.add(id);
+  }
+
+  /** How many references the kernel holds: at least so many, after `inherit`. */
   lookups(id: NodeId): number {
+    return this.#lookupsHere(id) + this.#inherited(id);
+  }
+
+  /** 1 for a node that the kernel may know from before. */
+  #inherited(id: NodeId): number {
+    return this.#counted === undefined || this.#counted.has(id) ? 0 : 1;
+  }
+
+  #lookupsHere(id: NodeId): number {
     if (id >= UPPER_BORN) return this.#nodes.get(id)?.lookups ?? 0;
     return this.#pages[Math.floor(id / PAGE)]?.[id % PAGE] ?? 0;
   }
 
   /** The kernel dropped `count` references: how many remain. */
   release(id: NodeId, count: number): number {
-    const left = Math.max(0, this.lookups(id) - count);
+    const here = this.#lookupsHere(id);
+    const left = Math.max(0, here - count);
+    if (count > here) this.#counted?.add(id);
     if (id >= UPPER_BORN) {
       const node = this.#nodes.get(id);
       if (node !== undefined) node.lookups = left;
@@ -157,7 +184,7 @@ export class NodeTable {
       const page = this.#pages[Math.floor(id / PAGE)];
       if (page !== undefined) page[id % PAGE] = left;
     }
-    return left;
+    return left + this.#inherited(id);
   }
 
   /** Forgets a node's object when nothing needs it: no reference, no child, not the root. */

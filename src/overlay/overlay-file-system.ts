@@ -28,6 +28,7 @@ import { copyFileRange, fallocate, read, seek, sync, syncAll, write } from "./da
 import { OpenFiles } from "./open-files.js";
 import { OverlayTree } from "./overlay-tree.js";
 import { DirectoryReader } from "./readdir.js";
+import { recoverNodes } from "./recover.js";
 import { rmdir, unlink } from "./remove.js";
 import { rename } from "./rename.js";
 import { prepareRoot } from "./root.js";
@@ -42,6 +43,8 @@ const NO_TARGET = "" as ByteString;
  */
 export interface OverlayOptions extends BackingOptions {
   readonly index: ChainIndex;
+  /** The kernel knows nodes of a mount whose process died; see `recoverNodes`. */
+  readonly inherited?: boolean;
 }
 
 /**
@@ -61,6 +64,7 @@ export class OverlayFileSystem implements FileSystem {
   constructor(options: OverlayOptions) {
     this.#tree = new OverlayTree(options);
     prepareRoot(this.#tree);
+    if (options.inherited === true) recoverNodes(this.#tree);
     this.#reader = new DirectoryReader(this.#tree);
   }
 

@@ -154,6 +154,15 @@ export interface Syscalls {
   /** One call for a whole directory: names, stat, symlink targets and xattrs. */
   scanDirectory(fd: number): DirectoryScan | number;
 
+  /** A connected SOCK_SEQPACKET socket; its calls give up after five seconds (-EAGAIN). */
+  connectPackets(path: ByteString): number;
+  /** Sends one packet, with a descriptor unless that is -1. */
+  sendPacket(socket: number, data: Buffer, descriptor: number): number;
+  /** Receives one packet into `target`: its length, 0 at the end. out[0] gets its descriptor (owned by the caller) or -1. */
+  receivePacket(socket: number, target: Buffer, out: Float64Array): number;
+  /** Another descriptor for the same open file. */
+  duplicate(fd: number): number;
+
   mount(
     source: ByteString,
     target: ByteString,

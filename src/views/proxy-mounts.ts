@@ -12,6 +12,7 @@ import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH } from "../system/constants.js";
 import { readMounts } from "./mount-table.js";
 import { prepareTarget } from "./mount-target.js";
+import type { SessionKeeper } from "./session-keeper.js";
 import { ViewHosts } from "./view-hosts.js";
 import type { MountTask } from "./view-protocol.js";
 
@@ -25,6 +26,8 @@ export interface ProxyMountsOptions {
   readonly workers: number;
   readonly quickWakeUps: boolean;
   readonly io: IoMode;
+  /** Absent: mounts end with the daemon. */
+  readonly keeper?: SessionKeeper | undefined;
   readonly log: Log;
 }
 
@@ -34,14 +37,17 @@ export class ProxyMounts {
   readonly #log: Log;
   readonly #hosts: ViewHosts;
   readonly #io: IoMode;
+  readonly #keeper: SessionKeeper | undefined;
 
   constructor(o: ProxyMountsOptions) {
     this.#io = o.io;
     this.#directory = path.join(o.state, "containerd");
     this.#log = o.log;
+    this.#keeper = o.keeper;
     this.#hosts = new ViewHosts({
       size: o.workers,
       quickWakeUps: o.quickWakeUps,
+      keeper: o.keeper,
       events: {
         // By us, or by somebody's umount(8): then it is mounted again when it is asked for.
         onEnded: () => undefined,
@@ -54,12 +60,45 @@ export class ProxyMounts {
     });
   }
 
-  /** Takes away what an earlier daemon left mounted: without it those mounts are dead. */
+  /** Makes the directory. Call first. */
   async open(): Promise<void> {
     // 0711: a container's processes must get through to its root.
     await fs.mkdir(this.#directory, { recursive: true, mode: 0o711 });
     this.#directory = await fs.realpath(this.#directory);
-    this.#detach((target) => path.dirname(target) === this.#directory);
+  }
+
+  /** True when an earlier daemon left the mount to the keeper. */
+  isKept(id: number): boolean {
+    return this.#keeper?.hasLeft(viewIdOf(id)) === true;
+  }
+
+  /** Goes on serving what an earlier daemon left to the keeper; false when that is nothing. */
+  async resume(id: number, task: Omit<MountTask, "target" | "viewId" | "io">): Promise<boolean> {
+    const viewId = viewIdOf(id);
+    const session = this.#keeper?.inherit(viewId);
+    if (session === undefined) return false;
+    try {
+      const resumed = { ...task, viewId, io: this.#io, target: session.target };
+      await this.#hosts.resume(resumed, session.inheritance);
+      return true;
+    } catch (error) {
+      this.#log.warn(`snapshot ${viewId}: not taken over from the last daemon`, error);
+      this.#keeper?.release(viewId);
+      return false;
+    }
+  }
+
+  /** Takes away what an earlier daemon left mounted and nobody serves: those mounts are dead. */
+  detachDead(): void {
+    this.#detach(
+      (target) =>
+        path.dirname(target) === this.#directory && !this.#hosts.serves(path.basename(target)),
+    );
+  }
+
+  /** Gives the sessions of all mounts to the keeper again. */
+  keepAll(): Promise<void> {
+    return this.#hosts.keepAll();
   }
 
   /** Mounts a snapshot, unless it is. @returns where */

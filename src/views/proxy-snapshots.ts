@@ -101,13 +101,16 @@ export class ProxySnapshots {
   }
 
   /**
-   * Reconciles directories with rows, detaches dead mounts of an earlier daemon and goes on building
-   * what it had not finished. Snapshots are mounted again when containerd asks for their mounts.
-   * Call once, before use.
+   * Goes on serving what an earlier daemon left to the keeper, reconciles directories with rows,
+   * detaches dead mounts and goes on building what was not finished. Other snapshots are mounted again
+   * when containerd asks for their mounts. Call once, before use.
    */
   async open(): Promise<void> {
-    await this.#directories.open(new Set(this.list().map((row) => row.id)));
     await this.#mounts.open();
+    // Containers are waiting for this one.
+    await Promise.all(this.list().map((row) => this.#resume(row)));
+    await this.#directories.open(new Set(this.list().map((row) => row.id)));
+    this.#mounts.detachDead();
     for (const row of this.list()) this.#recover(row);
     for (const row of this.list()) {
       if (row.kind === "committed" && row.sizeBytes === undefined) this.#chains.begin(row);
@@ -282,6 +285,17 @@ export class ProxySnapshots {
     await this.#directories.settle();
   }
 
+  /** Gives the sessions of all mounts to the keeper again. */
+  keepAll(): Promise<void> {
+    return this.#mounts.keepAll();
+  }
+
+  async #resume(row: ContainerdRow): Promise<void> {
+    if (row.kind === "committed" || !this.#mounts.isKept(row.id)) return;
+    const taken = await this.#mounts.resume(row.id, await this.#mountTask(row));
+    if (taken) this.#log.info(`containerd: snapshot ${row.key}: taken over from the last daemon`);
+  }
+
   #recover(row: ContainerdRow): void {
     const { id, kind, key, parentId } = row;
     if (this.#directories.has(id) || this.#database.containerd.getById(id) === undefined) return;
@@ -368,20 +382,23 @@ export class ProxySnapshots {
     const isReadOnly = row.kind === "view";
     const fsDir = this.#directories.fs(id);
     if (parentId === undefined) return [bindMount(fsDir, isReadOnly)];
-    const layers = this.#layerDirs(row);
-    const upper = isReadOnly ? {} : { upperDir: fsDir, workDir: this.#directories.work(id) };
     if (this.#form === "overlay" || (!isReadOnly && UNPACK_KEY.test(key))) {
-      return [overlayMount({ layers, ...upper })];
+      const upper = isReadOnly ? {} : { upperDir: fsDir, workDir: this.#directories.work(id) };
+      return [overlayMount({ layers: this.#layerDirs(row), ...upper })];
     }
-    const target = await this.#mounts.mount(id, {
-      readOnly: isReadOnly,
+    const target = await this.#mounts.mount(id, await this.#mountTask(row));
+    return [bindMount(target, isReadOnly)];
+  }
+
+  async #mountTask(row: ContainerdRow) {
+    const readOnly = row.kind === "view";
+    return {
+      readOnly,
       privileged: true,
       ...(await this.#lower(row)),
-      upperDir: undefined,
-      workDir: undefined,
-      ...upper,
-    });
-    return [bindMount(target, isReadOnly)];
+      upperDir: readOnly ? undefined : this.#directories.fs(row.id),
+      workDir: readOnly ? undefined : this.#directories.work(row.id),
+    };
   }
 
   #layerDirs(row: ContainerdRow): string[] {

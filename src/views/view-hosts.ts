@@ -1,13 +1,16 @@
 /**
- * The threads that serve FUSE mounts, and which view is on which. A thread that crashes takes its
- * own views with it, never the daemon.
+ * The threads that serve FUSE mounts, and which view is on which. When one crashes, another takes its
+ * views over; where that cannot be, it takes its own views with it, never the daemon.
  */
 
+import type { Inheritance } from "../fuse/session.js";
 import { WorkerHost, workerFile } from "../snapshots/worker-host.js";
 import { NotFoundError } from "../system/errors.js";
+import type { SessionKeeper } from "./session-keeper.js";
 import type {
   MountResult,
   MountTask,
+  ServeTask,
   UnmountTask,
   ViewEvent,
   ViewWorkerOptions,
@@ -15,17 +18,21 @@ import type {
 
 interface Host {
   readonly worker: WorkerHost;
-  readonly views: Set<string>;
+  readonly views: Map<string, MountTask>;
 }
 
 /** What happens to mounts without anybody here asking for it. */
 export interface HostEvents {
   /** The kernel ended it: somebody's umount(8), or the connection was aborted. */
   onEnded(viewId: string): void;
-  /** Its thread crashed: the mount is there, but dead. */
+  /** Its thread crashed and no other could take it over: the mount is there, but dead. */
   onCrashed(viewIds: readonly string[], error: Error | undefined): void;
   onWarning(viewId: string, message: string): void;
 }
+
+/** Crashes within a minute after which a thread's views are given up: whatever they ask for, kills. */
+const CRASH_LIMIT = 5;
+const CRASH_WINDOW_MS = 60_000;
 
 /** Spreads mounts over at most `size` threads, started when needed. */
 export class ViewHosts {
@@ -33,19 +40,26 @@ export class ViewHosts {
   readonly #file: string;
   readonly #options: ViewWorkerOptions;
   readonly #events: HostEvents;
+  readonly #keeper: SessionKeeper | undefined;
   readonly #hosts = new Set<Host>();
   #started = 0;
   #closing = false;
+  #crashes: number[] = [];
 
-  /** @param o.file the threads' entry, for tests */
+  /**
+   * @param o.keeper absent: views end with their thread
+   * @param o.file the threads' entry, for tests
+   */
   constructor(o: {
     size: number;
-    file?: string | undefined;
+    keeper?: SessionKeeper | undefined;
     quickWakeUps: boolean;
+    file?: string | undefined;
     events: HostEvents;
   }) {
     this.#size = o.size;
     this.#options = { quickWakeUps: o.quickWakeUps };
+    this.#keeper = o.keeper;
     this.#file = o.file ?? workerFile(import.meta.url, "view-worker");
     this.#events = o.events;
   }
@@ -57,10 +71,39 @@ export class ViewHosts {
 
   /** Mounts a view on the thread with the fewest. @throws what the session and the overlay throw */
   async mount(task: MountTask): Promise<MountResult> {
+    const result = await this.#serve(task, undefined);
+    await this.keep(task.viewId);
+    return result;
+  }
+
+  /** Serves a view that is mounted and whose thread or process is gone. @throws as `mount` */
+  resume(task: MountTask, inheritance: Inheritance): Promise<MountResult> {
+    return this.#serve(task, inheritance);
+  }
+
+  /** Gives the view's session to the keeper, if there is one and the kernel lets others take over. */
+  async keep(viewId: string): Promise<void> {
+    const host = this.#hostOf(viewId);
+    const task = host?.views.get(viewId);
+    if (this.#keeper === undefined || host === undefined || task === undefined) return;
+    const inheritance = await host.worker.call<Inheritance | undefined>("bequeath", viewId);
+    if (inheritance === undefined) return;
+    await this.#keeper.keep(viewId, { target: task.target, inheritance });
+  }
+
+  /** Gives all sessions to the keeper. */
+  async keepAll(): Promise<void> {
+    const views = [...this.#hosts].flatMap((host) => [...host.views.keys()]);
+    await Promise.all(views.map((viewId) => this.keep(viewId)));
+  }
+
+  async #serve(task: MountTask, inheritance: Inheritance | undefined): Promise<MountResult> {
     const host = this.#leastBusy();
-    host.views.add(task.viewId);
+    const notePath = this.#keeper?.notePath(task.viewId);
+    const serveTask: ServeTask = { ...task, inheritance, notePath };
+    host.views.set(task.viewId, task);
     try {
-      return (await host.worker.call("mount", task)) as MountResult;
+      return await host.worker.call<MountResult>("serve", serveTask);
     } catch (error) {
       host.views.delete(task.viewId);
       throw error;
@@ -73,6 +116,7 @@ export class ViewHosts {
     if (host === undefined) throw new NotFoundError(`unmount view ${task.viewId}: not mounted`);
     await host.worker.call("unmount", task);
     host.views.delete(task.viewId);
+    this.#keeper?.release(task.viewId);
   }
 
   /** Ends all threads; mounts that are left are dead. */
@@ -91,7 +135,7 @@ export class ViewHosts {
   }
 
   #start(): Host {
-    const views = new Set<string>();
+    const views = new Map<string, MountTask>();
     const host: Host = {
       views,
       worker: new WorkerHost({
@@ -101,7 +145,7 @@ export class ViewHosts {
         onEvent: (event) => this.#receive(host, event as ViewEvent),
         onExit: (error) => {
           this.#hosts.delete(host);
-          if (!this.#closing && views.size > 0) this.#events.onCrashed([...views], error);
+          if (!this.#closing && views.size > 0) void this.#replace(views, error);
         },
       }),
     };
@@ -109,10 +153,38 @@ export class ViewHosts {
     return host;
   }
 
+  /** Other threads take over what a crashed one served. */
+  async #replace(views: ReadonlyMap<string, MountTask>, error: Error | undefined): Promise<void> {
+    const now = Date.now();
+    this.#crashes = [...this.#crashes.filter((at) => now - at < CRASH_WINDOW_MS), now];
+    const lost: string[] = [];
+    for (const task of views.values()) {
+      const taken = this.#crashes.length <= CRASH_LIMIT && (await this.#takeOver(task));
+      if (taken) continue;
+      lost.push(task.viewId);
+      this.#keeper?.release(task.viewId);
+    }
+    if (lost.length > 0) this.#events.onCrashed(lost, error);
+  }
+
+  async #takeOver(task: MountTask): Promise<boolean> {
+    const session = this.#keeper?.copy(task.viewId);
+    if (session === undefined) return false;
+    try {
+      await this.resume(task, session.inheritance);
+      this.#events.onWarning(task.viewId, "its thread crashed; another one has taken over");
+      return true;
+    } catch (error) {
+      this.#events.onWarning(task.viewId, `not taken over: ${(error as Error).message}`);
+      return false;
+    }
+  }
+
   #receive(host: Host, event: ViewEvent): void {
     if (event.kind === "warn") {
       this.#events.onWarning(event.viewId, event.message);
     } else if (host.views.delete(event.viewId)) {
+      this.#keeper?.release(event.viewId);
       this.#events.onEnded(event.viewId);
     }
   }

@@ -14,6 +14,7 @@ import type { IoInUse } from "./io-mode.js";
 import { readMounts } from "./mount-table.js";
 import { prepareTarget } from "./mount-target.js";
 import { findMountUsers } from "./mount-users.js";
+import type { SessionKeeper } from "./session-keeper.js";
 import { ViewHosts } from "./view-hosts.js";
 import type { MountTask } from "./view-protocol.js";
 
@@ -26,6 +27,7 @@ export class ViewMounts {
   readonly #log: Log;
   readonly #hosts: ViewHosts;
   readonly #io = new Map<string, IoInUse>();
+  readonly #keeper: SessionKeeper | undefined;
 
   /** @param o.onLost a view is no longer mounted, without `unmount` having been called */
   constructor(o: {
@@ -33,13 +35,16 @@ export class ViewMounts {
     workers: number;
     workerFile: string | undefined;
     quickWakeUps: boolean;
+    keeper: SessionKeeper | undefined;
     log: Log;
     onLost(viewId: string): void;
   }) {
     this.#directory = path.join(o.state, "views");
     this.#log = o.log;
+    this.#keeper = o.keeper;
     this.#hosts = new ViewHosts({
       size: o.workers,
+      keeper: o.keeper,
       file: o.workerFile,
       quickWakeUps: o.quickWakeUps,
       events: {
@@ -90,6 +95,30 @@ export class ViewMounts {
   }
 
   /**
+   * Takes over a view that an earlier daemon left to the keeper; false when it left none, or that
+   * cannot be done.
+   */
+  async resume(task: Omit<MountTask, "target">): Promise<boolean> {
+    const session = this.#keeper?.inherit(task.viewId);
+    if (session === undefined) return false;
+    try {
+      const resumed = { ...task, target: session.target };
+      const { io } = await this.#hosts.resume(resumed, session.inheritance);
+      this.#io.set(task.viewId, io);
+      return true;
+    } catch (error) {
+      this.#log.warn(`view ${task.viewId}: not taken over from the last daemon`, error);
+      this.#keeper?.release(task.viewId);
+      return false;
+    }
+  }
+
+  /** Gives all sessions to the keeper again. */
+  keepAll(): Promise<void> {
+    return this.#hosts.keepAll();
+  }
+
+  /**
    * Unmounts a view.
    *
    * @throws FailedPreconditionError in use and `force` is false; names who uses it
@@ -103,7 +132,7 @@ export class ViewMounts {
     }
   }
 
-  /** Detaches what an earlier daemon left mounted for these views: without it those mounts are dead. */
+  /** Detaches what an earlier daemon left mounted of these views: without it those mounts are dead. */
   async detachDead(views: readonly ViewRow[]): Promise<void> {
     await fs.mkdir(this.#directory, { recursive: true, mode: 0o711 });
     const known = new Map(views.map((view) => [sourceOf(view.id), view]));

@@ -1,5 +1,6 @@
 /** What the main thread asks of a view worker, and what it hears from it. */
 
+import type { Inheritance } from "../fuse/session.js";
 import type { IoMode } from "../metadata/view-table.js";
 import type { IoInUse } from "./io-mode.js";
 
@@ -29,6 +30,13 @@ export interface MountTask {
 /** What a mount came to be. */
 export interface MountResult {
   readonly io: IoInUse;
+}
+
+/** Serve one view, mounted by this task or, with `inheritance`, before. */
+export interface ServeTask extends MountTask {
+  readonly inheritance: Inheritance | undefined;
+  /** Where the session leaves notes for its successor; undefined: it will have none. */
+  readonly notePath: string | undefined;
 }
 
 /** Unmount one view. */

@@ -4,7 +4,10 @@
  */
 
 import { workerData } from "node:worker_threads";
-import { FuseSession } from "../fuse/session.js";
+import type { StackDepth } from "../fuse/negotiation.js";
+import { ExchangeNote } from "../fuse/resent.js";
+import { FuseSession, type Inheritance } from "../fuse/session.js";
+import type { SessionOptions } from "../fuse/session-options.js";
 import { emptyIndex, openIndex } from "../layers/index-reader.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
 import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
@@ -14,6 +17,7 @@ import { stackDepthFor } from "./io-mode.js";
 import type {
   MountResult,
   MountTask,
+  ServeTask,
   UnmountTask,
   ViewEvent,
   ViewWorkerOptions,
@@ -48,8 +52,8 @@ function releaseIndex(path: string | undefined): void {
   if (shared !== undefined && --shared.users === 0) indexes.delete(path);
 }
 
-async function mount(task: MountTask): Promise<MountResult> {
-  const { viewId } = task;
+async function serve(task: ServeTask): Promise<MountResult> {
+  const { viewId, inheritance } = task;
   if (mounts.has(viewId)) throw new AlreadyExistsError(`mount view ${viewId}: already mounted`);
   const { io, readOnly, layerDirs, upperDir } = task;
   const directories = upperDir === undefined ? layerDirs : [...layerDirs, upperDir];
@@ -58,23 +62,11 @@ async function mount(task: MountTask): Promise<MountResult> {
   let session: FuseSession;
   try {
     const fileSystem = openFileSystem(task, index);
-    session = FuseSession.mount({
-      target: task.target,
-      fileSystem,
-      readOnly,
-      stackDepth,
-      privileged: task.privileged,
-      quickWakeUps,
-      subtype: "varve",
-      source: `varve:${viewId}`,
-      log: {
-        warn: (message, error) => {
-          const reason = error instanceof Error ? `: ${error.stack ?? error.message}` : "";
-          send({ kind: "warn", viewId, message: message + reason });
-        },
-      },
-      onEnd: () => ended(viewId),
-    });
+    const options = sessionOptions(task, fileSystem, stackDepth);
+    session =
+      inheritance === undefined
+        ? FuseSession.mount(options)
+        : FuseSession.resume(options, inheritance);
     mounts.set(viewId, { session, fileSystem, indexPath: task.indexPath });
   } catch (error) {
     releaseIndex(task.indexPath);
@@ -93,10 +85,37 @@ function noPassthrough({ privileged }: MountTask): string {
   return `no passthrough: ${reason}; file data goes through the daemon and the page cache (cached mode)`;
 }
 
-function openFileSystem(task: MountTask, index: ChainIndex): OverlayFileSystem {
+function openFileSystem(task: ServeTask, index: ChainIndex): OverlayFileSystem {
   const { layerDirs, privileged, upperDir, workDir } = task;
   const writable = upperDir === undefined || workDir === undefined ? {} : { upperDir, workDir };
-  return new OverlayFileSystem({ index, layerDirs, privileged, ...writable });
+  const inherited = task.inheritance !== undefined;
+  return new OverlayFileSystem({ index, layerDirs, privileged, inherited, ...writable });
+}
+
+function sessionOptions(
+  task: ServeTask,
+  fileSystem: OverlayFileSystem,
+  stackDepth: StackDepth,
+): SessionOptions {
+  const { viewId, notePath, privileged, readOnly, target } = task;
+  return {
+    ...{ target, fileSystem, readOnly, privileged, stackDepth, quickWakeUps },
+    subtype: "varve",
+    source: `varve:${viewId}`,
+    ...(notePath === undefined ? {} : { exchangeNote: new ExchangeNote(notePath) }),
+    log: {
+      warn: (message, error) => {
+        const reason = error instanceof Error ? `: ${error.stack ?? error.message}` : "";
+        send({ kind: "warn", viewId, message: message + reason });
+      },
+    },
+    onEnd: () => ended(viewId),
+  };
+}
+
+/** What another thread or process needs to serve a view after this one. */
+async function bequeath(viewId: string): Promise<Inheritance | undefined> {
+  return mounts.get(viewId)?.session.bequeath();
 }
 
 /** The kernel is done with the session, because of `unmount` or of someone's umount(8). */
@@ -118,7 +137,7 @@ async function unmount(task: UnmountTask): Promise<void> {
   ended(task.viewId);
 }
 
-const sendEvent = serveWorker({ mount, unmount });
+const sendEvent = serveWorker({ serve, bequeath, unmount });
 
 function send(event: ViewEvent): void {
   sendEvent(event);

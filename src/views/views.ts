@@ -20,6 +20,7 @@ import type { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { syncFileSystem } from "../snapshots/sync.js";
 import { AlreadyExistsError, FailedPreconditionError, NotFoundError } from "../system/errors.js";
 import type { IoInUse } from "./io-mode.js";
+import type { SessionKeeper } from "./session-keeper.js";
 import { ViewDirectories } from "./view-directories.js";
 import { ViewMounts } from "./view-mounts.js";
 import { checkViewName, generateViewName } from "./view-names.js";
@@ -72,6 +73,8 @@ export class Views {
     events?: EventLog;
     /** Keep the CPUs awake while requests come in bursts. */
     quickWakeUps: boolean;
+    /** Absent: views end with their daemon, and are mounted again by the next. */
+    keeper?: SessionKeeper | undefined;
     log: Log;
   }) {
     this.#database = o.database;
@@ -87,27 +90,35 @@ export class Views {
       workers: o.workers,
       workerFile: o.workerFile,
       quickWakeUps: o.quickWakeUps,
+      keeper: o.keeper,
       log: o.log,
       onLost: (viewId) => this.#markUnmounted(viewId),
     });
   }
 
   /**
-   * Reconciles directories with rows, detaches dead mounts of an earlier daemon and, with `restore`,
-   * mounts again what was mounted then. A view that cannot be mounted is logged and left unmounted.
-   * Call once, before use.
+   * Goes on serving what an earlier daemon left to the keeper, reconciles directories with rows,
+   * detaches dead mounts and, with `restore`, mounts again what was mounted then. A view that cannot
+   * be mounted is logged and left unmounted. Call once, before use.
    */
   async open(o: { restore: boolean }): Promise<void> {
     const rows = this.#database.views.list();
-    await this.#mounts.detachDead(rows);
+    // Programs are waiting for this one.
+    await Promise.all(rows.map((view) => this.#resume(view)));
+    await this.#mounts.detachDead(rows.filter((view) => !this.isMounted(view)));
     for (const view of rows.filter(isTransient)) {
       this.#database.views.delete(view.id);
       await this.#mounts.removeDefaultTarget(view.id);
     }
     await this.#directories.open(this.list().map((view) => view.id));
-    const wanted = this.list().filter((row) => row.mounted);
+    const wanted = this.list().filter((row) => row.mounted && !this.isMounted(row));
     if (o.restore) await Promise.all(wanted.map((view) => this.#restore(view)));
     else for (const view of wanted) this.#markUnmounted(view.id);
+  }
+
+  /** Gives the sessions of all mounts to the keeper again. */
+  keepAll(): Promise<void> {
+    return this.#mounts.keepAll();
   }
 
   /** Every view but those of work that is under way, oldest first. */
@@ -310,13 +321,7 @@ export class Views {
       );
     }
     const mountedOn = await this.#mounts.mount(
-      {
-        viewId: view.id,
-        readOnly: view.readOnly,
-        io: io ?? this.#io,
-        ...this.#layers(view),
-        ...this.#upper(view),
-      },
+      this.#task(view, io),
       target ?? (view.target === "" ? undefined : view.target),
     );
     if (io !== undefined) this.#database.views.setIo(view.id, io);
@@ -324,6 +329,12 @@ export class Views {
     const mounted = this.#database.views.get(view.id)!;
     this.#tell("mount", mounted);
     return mounted;
+  }
+
+  async #resume(view: ViewRow): Promise<void> {
+    if (!view.mounted || isTransient(view)) return;
+    if (!(await this.#mounts.resume(this.#task(view, view.io)))) return;
+    this.#log.info(`view ${view.name}: taken over from the last daemon`);
   }
 
   async #restore(view: ViewRow): Promise<void> {
@@ -334,6 +345,11 @@ export class Views {
       this.#markUnmounted(view.id);
       this.#log.warn(`view ${view.name}: not mounted again on ${view.target}`, error);
     }
+  }
+
+  #task(view: ViewRow, io: IoMode | undefined) {
+    const { id: viewId, readOnly } = view;
+    return { viewId, readOnly, io: io ?? this.#io, ...this.#layers(view), ...this.#upper(view) };
   }
 
   #layers(view: ViewRow) {

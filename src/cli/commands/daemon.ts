@@ -15,6 +15,7 @@ interface DaemonFlags {
   readonly keepMounts?: boolean;
   readonly restoreViews?: boolean;
   readonly io?: string;
+  readonly supervise?: boolean;
   readonly fuseWorkers?: number;
   readonly quickWakeUps?: boolean;
   readonly unpackWorkers?: number;
@@ -55,6 +56,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
         "How file data is read where mount has no --io (default: auto)",
       ).choices(IO_MODES),
     )
+    .option("--no-supervise", "Let views end when the daemon dies, and do not start it again")
     .option("--fuse-workers <count>", "Threads that serve mounts", countOf)
     .option("--no-quick-wake-ups", "Let CPUs sleep deeply while requests come in bursts: slower")
     .option("--unpack-workers <count>", "Layers unpacked side by side", countOf)
@@ -131,6 +133,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     // Commander's default of a --no- option is true: only what was typed counts.
     restoreViews: flags.restoreViews === false ? false : undefined,
     io,
+    supervise: flags.supervise === false ? false : undefined,
     fuseWorkers,
     quickWakeUps: flags.quickWakeUps === false ? false : undefined,
     unpackWorkers,

@@ -36,7 +36,10 @@ export class DaemonSandbox {
 
   /** Starts a daemon that may fail; resolves with the exit code, or undefined once it listens. */
   async tryStart(...flags: string[]): Promise<number | undefined> {
-    const given = ["--root", this.path("root"), "--state", this.path("state"), ...flags];
+    // Unless a test says otherwise it starts the next daemon itself, and a dead one's views are dead.
+    const unsupervised = flags.includes("--supervise") ? [] : ["--no-supervise"];
+    const directories = ["--root", this.path("root"), "--state", this.path("state")];
+    const given = [...directories, ...unsupervised, ...flags];
     const child = spawn(process.execPath, [ENTRY, ...given], {
       stdio: ["ignore", "ignore", "pipe"],
     });

@@ -48,12 +48,13 @@ test("only what the kernel offers is taken, and of that only what we want", () =
   expect(all.reply.flags & c.FUSE_ATOMIC_O_TRUNC).toBe(0);
   expect(all.reply.flags & c.FUSE_POSIX_ACL).not.toBe(0);
   expect(all.reply.flags & c.FUSE_DONT_MASK).not.toBe(0);
-  expect(all.hasExtendedSetxattr).toBe(true);
-  expect(all.hasExpireOnly).toBe(true);
+  const yes = { hasExtendedSetxattr: true, hasExpireOnly: true, hasResend: true };
+  expect(all).toMatchObject(yes);
   const none = agree({ ...EVERYTHING, flags: 0, flags2: 0 }, 0)!;
   expect(none.reply.flags).toBe(0);
   expect(none.reply.flags2).toBe(0);
-  expect(none.hasExtendedSetxattr).toBe(false);
+  const no = { hasExtendedSetxattr: false, hasExpireOnly: false, hasResend: false };
+  expect(none).toMatchObject(no);
 });
 
 test("versions: the smaller minor, another try for a newer major, none for an old kernel", () => {
