@@ -50,7 +50,7 @@ constexpr int64_t kHealthyMs = 1'000;
 // Restarts in a row before the views are given up: programs get ENOTCONN instead of waiting for ever.
 constexpr int kMaxRestarts = 10;
 constexpr int64_t kFirstPauseMs = 50;
-constexpr int64_t kLongestPauseMs = 5'000;
+constexpr int64_t kLongestPauseMs = 1'000;
 // How long a service manager that starts the daemon itself may take.
 constexpr int64_t kPatienceMs = 120'000;
 

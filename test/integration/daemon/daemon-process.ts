@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -71,8 +71,20 @@ export class DaemonSandbox {
     return code;
   }
 
+  /** The daemon at work, which a keeper may have started. */
+  get currentPid(): number {
+    return Number(readFileSync(this.path("state/daemon.pid"), "utf8"));
+  }
+
   /** Kills what runs, unmounts and removes everything. */
   async dispose(): Promise<void> {
+    if (existsSync(this.path("state/keeper.sock"))) {
+      // A keeper may be about to start another one.
+      while (existsSync(this.path("state/keeper.sock"))) {
+        await this.client.shutdown().catch(() => undefined);
+        await sleep(20);
+      }
+    }
     this.client.close();
     await this.end("SIGKILL");
     for (const target of this.mounts()) spawnSync("umount", ["-l", target]);

@@ -1,0 +1,187 @@
+/** Views live on while their daemon dies. */
+
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { isListening } from "../../../src/client/autostart.js";
+import { DaemonSandbox, isAlive, run } from "./daemon-process.js";
+import { doRandomOperations } from "./random-operations.js";
+import { makeLayout } from "./small-image.js";
+
+let sandbox: DaemonSandbox;
+const children: ChildProcess[] = [];
+
+beforeEach(() => {
+  sandbox = new DaemonSandbox();
+});
+
+afterEach(async () => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+  await sandbox.dispose();
+});
+
+async function startWithViews(...names: string[]): Promise<string[]> {
+  await sandbox.start("--supervise");
+  await sandbox.load(makeLayout(sandbox.path("layout")));
+  const targets: string[] = [];
+  for (const name of names) targets.push((await sandbox.mount({ image: "small", name })).target);
+  return targets;
+}
+
+/** A program of the shell's, which says "ready" when it is; resolves then. */
+async function startProgram(script: string, ...args: string[]): Promise<ChildProcess> {
+  const child = spawn("sh", ["-c", script, "sh", ...args], { stdio: ["pipe", "pipe", "inherit"] });
+  children.push(child);
+  await once(child.stdout!, "data");
+  return child;
+}
+
+/** The keeper's process: it has the socket's path as its argument. */
+function keeperPid(): number {
+  const found = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && isKeeper(name));
+  return Number(found[0] ?? 0);
+}
+
+function isKeeper(pid: string): boolean {
+  try {
+    const line = readFileSync(`/proc/${pid}/cmdline`, "latin1");
+    return line.includes("varve-keeper\0") && line.includes(sandbox.directory);
+  } catch {
+    return false;
+  }
+}
+
+/** Kills the daemon and waits until another one has taken over. */
+async function killDaemon(): Promise<void> {
+  const pid = sandbox.currentPid;
+  process.kill(pid, "SIGKILL");
+  const takenOver = () => isAlive(sandbox.currentPid) && sandbox.currentPid !== pid;
+  while (!takenOver() || !(await isListening(sandbox.socket))) await sleep(10);
+}
+
+describe("after a kill of the daemon", () => {
+  it("random operations go on as if nothing had happened", { timeout: 120_000 }, async () => {
+    const targets = await startWithViews("one", "two");
+    // In a process of its own: this thread waits for the view while there is no daemon.
+    const script = `echo ready; for round in $(seq 8); do sleep 1.$(($round * 7 % 10))
+      kill -9 $(cat "$1/daemon.pid") 2>/dev/null; echo x >>"$2"; done`;
+    const marks = sandbox.path("kills");
+    writeFileSync(marks, "");
+    await startProgram(script, sandbox.path("state"), marks);
+    const kills = () => readFileSync(marks, "utf8").length / 2;
+    for (const [position, target] of targets.entries()) {
+      const plain = sandbox.path(`plain-${position}`);
+      execFileSync("cp", ["-a", path.join(target, "data"), plain]);
+      const isOver = () => kills() >= 4 * (position + 1);
+      const seed = Date.now();
+      doRandomOperations({ view: path.join(target, "data"), plain, seed, isOver });
+    }
+    expect(sandbox.mounts().sort()).toEqual(targets.toSorted());
+  });
+
+  it("files stay open, nameless ones too, and locks and inode numbers hold", async () => {
+    const [target = ""] = await startWithViews("v");
+    const named = path.join(target, "data/file");
+    const nameless = path.join(target, "data/nameless");
+    const lower = path.join(target, "data/top");
+    const inode = run("stat", "-c", "%i", named).output;
+    const fd = openSync(nameless, "w+");
+    const lowerFd = openSync(lower, "r");
+    const content = readFileSync(lower);
+    writeSync(fd, "before ");
+    rmSync(nameless);
+    rmSync(lower);
+    const script =
+      'exec 9>>"$1"; flock 9; cd "$2"; mkdir gone; cd gone; rmdir ../gone; echo ready; read x; stat -c %h .';
+    const holder = await startProgram(script, named, target);
+    await killDaemon();
+    writeSync(fd, "after");
+    const buffer = Buffer.alloc(1000);
+    expect(buffer.toString("latin1", 0, readSync(fd, buffer, 0, 1000, 0))).toBe("before after");
+    expect(buffer.subarray(0, readSync(lowerFd, buffer, 0, 1000, 0))).toEqual(content);
+    const links = [fd, lowerFd].map((open) =>
+      run("stat", "-Lc", "%h", `/proc/${process.pid}/fd/${open}`),
+    );
+    expect(links.map(({ output }) => output)).toEqual(["0", "0"]);
+    expect(existsSync(lower)).toBe(false);
+    expect(run("stat", "-c", "%i", named).output).toBe(inode);
+    expect(run("flock", "-n", named, "true").status).toBe(1);
+    const answer = once(holder.stdout!, "data");
+    holder.stdin!.end("\n");
+    expect(String(await answer).trim()).toBe("0");
+    closeSync(fd);
+    closeSync(lowerFd);
+    const orphans = () =>
+      readdirSync(sandbox.path("root/views")).flatMap((id) =>
+        readdirSync(sandbox.path("root/views", id, "work/orphans")),
+      );
+    while (orphans().length > 0) await sleep(20);
+  });
+
+  it("commands find the next daemon, which knows the views", async () => {
+    const [target = ""] = await startWithViews("v");
+    writeFileSync(path.join(target, "data/written"), "written");
+    await killDaemon();
+    expect(await sandbox.diff("v")).toEqual(["C /data", "A /data/written"]);
+    const { view } = await sandbox.client.inspectView({ name: "v" });
+    expect(view).toMatchObject({ mounted: true, target });
+    await sandbox.client.unmountView({ name: "v" });
+    expect(sandbox.mounts()).toEqual([]);
+    expect(readdirSync(sandbox.path("state/sessions"))).toEqual([]);
+  });
+});
+
+describe("the keeper", () => {
+  it("is there while something is mounted, and ends with the daemon", async () => {
+    await startWithViews();
+    expect(keeperPid()).toBe(0);
+    await sandbox.mount({ image: "small", name: "v" });
+    const pid = keeperPid();
+    expect(pid).not.toBe(0);
+    await sandbox.client.shutdown();
+    while (isAlive(pid)) await sleep(20);
+    expect(existsSync(sandbox.path("state/keeper.sock"))).toBe(false);
+  });
+
+  it("is replaced when it dies, and then keeps what the old one had", {
+    timeout: 30_000,
+  }, async () => {
+    const [target = ""] = await startWithViews("v");
+    const first = keeperPid();
+    process.kill(first, "SIGKILL");
+    while (keeperPid() === 0 || !existsSync(sandbox.path("state/keeper.sock"))) await sleep(50);
+    // Its socket is there before it was given everything.
+    await sleep(500);
+    await killDaemon();
+    expect(readFileSync(path.join(target, "data/file"), "utf8")).not.toBe("");
+  });
+
+  it("keeps views for the next daemon when one is told to leave them mounted", async () => {
+    await sandbox.start("--supervise", "--keep-mounts");
+    await sandbox.load(makeLayout(sandbox.path("layout")));
+    const { target } = await sandbox.mount({ image: "small", name: "v" });
+    // Not opened here: the next daemon's fork would wait to close it, for that daemon.
+    const script = 'exec 5>"$1"; echo ready; read x; echo "still open" >&5; echo done';
+    const holder = await startProgram(script, path.join(target, "data/kept"));
+    expect(await sandbox.end()).toBe(0);
+    expect(sandbox.mounts()).toEqual([target]);
+    await sandbox.start("--supervise");
+    const answer = once(holder.stdout!, "data");
+    holder.stdin!.end("\n");
+    await answer;
+    expect(readFileSync(path.join(target, "data/kept"), "utf8")).toBe("still open\n");
+  });
+});
