@@ -51,7 +51,7 @@ constexpr int64_t kHealthyMs = 1'000;
 constexpr int kMaxRestarts = 10;
 constexpr int64_t kFirstPauseMs = 50;
 constexpr int64_t kLongestPauseMs = 1'000;
-// How long a service manager that starts the daemon itself may take.
+// How long views wait for a daemon that somebody else starts: whoever waits in a view cannot be killed.
 constexpr int64_t kPatienceMs = 120'000;
 
 int64_t Now() {
@@ -265,11 +265,11 @@ void Keeper::Leave(int client) {
 }
 
 void Keeper::DaemonEnded() {
-  if (saidGoodbye_ || held_.empty()) return;
+  if (held_.empty()) return;
   if (Now() - daemonSince_ > kHealthyMs) restarts_ = 0;
-  if (command_.empty()) {
+  if (saidGoodbye_ || command_.empty()) {
     deadline_ = Now() + kPatienceMs;
-    Log("warn", "the daemon ended; its views wait for the next one");
+    Log("info", "the daemon ended; its views wait for the next one");
     return;
   }
   Log("warn", "the daemon died; starting another for its views");
@@ -283,7 +283,7 @@ void Keeper::RestartLater(int64_t pauseMs) {
 void Keeper::Restart() {
   deadline_.reset();
   if (daemon_ >= 0 || child_ != 0 || held_.empty()) return;
-  if (command_.empty()) return GiveUp("no daemon came for them");
+  if (saidGoodbye_ || command_.empty()) return GiveUp("no daemon came for them");
   if (++restarts_ > kMaxRestarts) return GiveUp("the daemon does not stay alive");
   std::vector<char*> arguments;
   for (std::string& word : command_) arguments.push_back(word.data());

@@ -1,4 +1,4 @@
-/** Views live on while their daemon dies. */
+/** Views in cached mode live on while their daemon dies. */
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -34,7 +34,7 @@ afterEach(async () => {
 });
 
 async function startWithViews(...names: string[]): Promise<string[]> {
-  await sandbox.start("--supervise");
+  await sandbox.start("--supervise", "--io", "cached");
   await sandbox.load(makeLayout(sandbox.path("layout")));
   const targets: string[] = [];
   for (const name of names) targets.push((await sandbox.mount({ image: "small", name })).target);
@@ -170,7 +170,7 @@ describe("the keeper", () => {
   });
 
   it("keeps views for the next daemon when one is told to leave them mounted", async () => {
-    await sandbox.start("--supervise", "--keep-mounts");
+    await sandbox.start("--supervise", "--io", "cached", "--keep-mounts");
     await sandbox.load(makeLayout(sandbox.path("layout")));
     const { target } = await sandbox.mount({ image: "small", name: "v" });
     // Not opened here: the next daemon's fork would wait to close it, for that daemon.
