@@ -113,9 +113,7 @@ async function start(
   const { containerd, kubelet } = await listenForEngines(config, core, keeper, onCleanup);
   process.umask(0);
   await sweepRuns(config.state);
-  await keeper?.open(async () => {
-    await Promise.all([core.views.keepAll(), containerd?.snapshots.keepAll()]);
-  });
+  await keeper?.open();
   await core.views.open({ restore: config.restoreViews });
   startCollecting(config, core, onCleanup);
   await containerd?.snapshots.open();

@@ -3,6 +3,7 @@
 import { execFile } from "node:child_process";
 import { existsSync, lstatSync, readFileSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
+import { isAbsolute } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fuse, sys } from "../system/addon.js";
 import { type ByteString, toBytes } from "../system/bytes.js";
@@ -103,6 +104,9 @@ function unescapeOctal(text: string): string {
  * @throws SyscallError anything else
  */
 export function mountFuse(request: MountRequest): FuseChannel {
+  if (!isAbsolute(request.target)) {
+    throw new InvalidArgumentError(`mount ${request.target}: the target must be an absolute path`);
+  }
   if (!/^[\w.-]+$/.test(request.subtype)) {
     throw new InvalidArgumentError(
       `mount ${request.target}: bad FUSE subtype "${request.subtype}"`,
@@ -309,4 +313,19 @@ export function raiseReadAhead(device: string, kib: number): boolean {
   } catch {
     return false;
   }
+}
+
+/**
+ * True when the mount with this device ("major:minor") is the one that `target` shows; false when
+ * nothing is mounted there.
+ *
+ * @throws FailedPreconditionError something else is mounted over it
+ */
+export function isOnTop(target: string, device: string | undefined): boolean {
+  const top = findMount(target);
+  if (top === undefined) return false;
+  if (top.device === device) return true;
+  throw new FailedPreconditionError(
+    `unmount ${target}: another file system (${top.type}) is mounted over it; unmount that first`,
+  );
 }

@@ -2,7 +2,7 @@
 
 import type { FileSystem } from "./file-system.js";
 import type { MountRequest } from "./mount-point.js";
-import type { StackDepth } from "./negotiation.js";
+import type { Agreement, StackDepth } from "./negotiation.js";
 import type { ExchangeNote } from "./resent.js";
 import type { SessionLog } from "./warnings.js";
 
@@ -29,4 +29,11 @@ export interface SessionOptions extends Pick<MountRequest, "flags" | "kernelOpti
   log: SessionLog;
   /** The session is over, whoever ended it; its file system was destroyed just before. */
   onEnd(): void;
+}
+
+/** What a session needs to go on where another one, of this process or of a dead one, ended. */
+export interface Inheritance {
+  /** The connection; owned by the new session. */
+  readonly descriptor: number;
+  readonly agreement: Agreement;
 }

@@ -14,7 +14,7 @@
 import { sep } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fuse, sys } from "../system/addon.js";
-import { type ByteString, toBytes } from "../system/bytes.js";
+import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from "../system/constants.js";
 import {
   EAGAIN,
@@ -26,29 +26,29 @@ import {
   ENOSYS,
   syscallError,
 } from "../system/errno.js";
-import { FailedPreconditionError, InvalidArgumentError, SyscallError } from "../system/errors.js";
+import { FailedPreconditionError, SyscallError } from "../system/errors.js";
 import type { FuseChannel } from "../system/native.js";
 import { FUSE_INIT, IN_HEADER_BYTES, OUT_HEADER_BYTES } from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
-import { type FileSystem, LATER, type NodeId, type Result } from "./file-system.js";
+import { type FileSystem, LATER, type Result } from "./file-system.js";
 import { KernelSide } from "./kernel-side.js";
-import { findMount, flushMount, mountFuse, raiseReadAhead, unmountFuse } from "./mount-point.js";
+import {
+  findMount,
+  flushMount,
+  isOnTop,
+  mountFuse,
+  raiseReadAhead,
+  unmountFuse,
+} from "./mount-point.js";
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
-import { invalidateEntryMessage, invalidateInodeMessage, resendMessage } from "./notification.js";
+import { Notifier } from "./notifier.js";
 import { NO_ANSWER, OPERATIONS, type Operation } from "./operations.js";
 import { MalformedRequest, RefusedRequest } from "./request.js";
 import { handleResent, isResent } from "./resent.js";
-import type { SessionOptions } from "./session-options.js";
+import type { Inheritance, SessionOptions } from "./session-options.js";
 import { Waiting } from "./waiting.js";
 import { WakeUps } from "./wake-ups.js";
 import { Warnings } from "./warnings.js";
-
-/** What a session needs to go on where another one, of this process or of a dead one, ended. */
-export interface Inheritance {
-  /** The connection; owned by the new session. */
-  readonly descriptor: number;
-  readonly agreement: Agreement;
-}
 
 /** Requests handled before other sessions, timers and promises of the thread get their turn. */
 const BURST = 128;
@@ -76,13 +76,13 @@ export class FuseSession implements Exchange {
   readonly negotiated: Promise<boolean>;
   hasExtendedSetxattr = false;
 
+  readonly notifier: Notifier;
   readonly #channel: FuseChannel;
   readonly #options: SessionOptions;
   readonly #warnings: Warnings;
   /** "major:minor"; undefined if the mount was gone before it could be seen. */
   readonly #device: string | undefined;
   #agreement: Agreement | undefined;
-  #pendingNotifications = 0;
   readonly #waiting = new Waiting();
   #isOver = false;
   #resolveEnded: () => void = () => {};
@@ -98,9 +98,6 @@ export class FuseSession implements Exchange {
    */
   static mount(options: SessionOptions): FuseSession {
     const { target } = options;
-    if (!target.startsWith(sep)) {
-      throw new InvalidArgumentError(`mount ${target}: the target must be an absolute path`);
-    }
     for (const session of serving) {
       if (target === session.target || target.startsWith(session.target + sep)) {
         throw new FailedPreconditionError(
@@ -114,8 +111,8 @@ export class FuseSession implements Exchange {
   }
 
   /**
-   * Goes on serving a mount whose session died. The file system must know the nodes that the kernel
-   * knows. What the dead session left unanswered comes again.
+   * Goes on serving a mount whose session died, and answers what that left unanswered. The file system
+   * must know the nodes that the kernel knows.
    *
    * @throws SyscallError the descriptor is no FUSE connection
    */
@@ -124,11 +121,7 @@ export class FuseSession implements Exchange {
     const session = new FuseSession(options, channel);
     session.#adopt(inheritance.agreement);
     session.#resolveNegotiated(inheritance.agreement.hasPassthrough);
-    // Until this arrives what is new is served, and what is old waits.
-    void session.#notify(resendMessage()).then((result) => {
-      if (result >= 0) return;
-      session.#warnings.warn("resend failed", syscallError(result, "write", "/dev/fuse"));
-    });
+    void session.notifier.resend(session.#warnings);
     return session;
   }
 
@@ -138,6 +131,7 @@ export class FuseSession implements Exchange {
     this.fileSystem = options.fileSystem;
     this.#warnings = new Warnings(options);
     this.#channel = channel;
+    this.notifier = new Notifier(channel);
     this.#device = findMount(options.target)?.device;
     workspace ??= new Workspace();
     this.work = workspace;
@@ -167,7 +161,7 @@ export class FuseSession implements Exchange {
    */
   async unmount(force: boolean): Promise<void> {
     if (this.#isOver) return;
-    if (this.#isOurMountOnTop()) {
+    if (isOnTop(this.target, this.#device)) {
       if (force) {
         await flushMount(this.target).catch((error: unknown) => {
           this.#warnings.warn("flush before forced unmount failed", error);
@@ -196,31 +190,16 @@ export class FuseSession implements Exchange {
     if (this.#isOver) return;
     // A notification in flight holds the descriptor open and may wait for a reply that will not
     // come: then only MNT_FORCE aborts. It fails with EBUSY afterwards or unmounts; both will do.
-    if (this.#pendingNotifications > 0 && findMount(this.target)?.device === this.#device) {
+    if (this.notifier.pending > 0 && findMount(this.target)?.device === this.#device) {
       void fuse.umountAsync(toBytes(this.target), MNT_FORCE | UMOUNT_NOFOLLOW);
     }
     this.#end();
   }
 
   /**
-   * The kernel shall look `name` in `parent` up again. Resolves with 0, or a negative errno (-ENOENT
-   * when it knows no such entry). With `expireOnly` what is open or mounted there stays attached.
-   */
-  invalidateEntry(parent: NodeId, name: ByteString, expireOnly = false): Promise<Result> {
-    const isExpiry = expireOnly && this.#agreement?.hasExpireOnly === true;
-    return this.#notify(invalidateEntryMessage(parent, name, isExpiry));
-  }
-
-  /** The kernel shall drop attributes of `node`, and its pages from `offset` on; see `invalidateInodeMessage`. */
-  invalidateInode(node: NodeId, offset: number, length: number): Promise<Result> {
-    return this.#notify(invalidateInodeMessage(node, offset, length));
-  }
-
-  /**
-   * What another session needs to go on if this one dies, with a descriptor of its own, which the
-   * caller must close. Undefined when that cannot be: the kernel does not send requests again, or
-   * there is passthrough (which files the kernel has open by itself is known here only), or the
-   * session is over.
+   * What another session needs to go on if this one dies; the caller must close the descriptor.
+   * Undefined when that cannot be: the kernel does not send requests again, or has files open by
+   * passthrough (which ones is known here only), or the session is over.
    */
   async bequeath(): Promise<Inheritance | undefined> {
     await this.negotiated;
@@ -246,28 +225,10 @@ export class FuseSession implements Exchange {
 
   #adopt(agreement: Agreement): void {
     this.#agreement = agreement;
+    this.notifier.hasExpireOnly = agreement.hasExpireOnly;
     this.hasExtendedSetxattr = agreement.hasExtendedSetxattr;
     const { hasPassthrough } = agreement;
     this.fileSystem.begin?.(new KernelSide(this.#channel, hasPassthrough, this.#warnings));
-  }
-
-  #isOurMountOnTop(): boolean {
-    const top = findMount(this.target);
-    if (top === undefined) return false;
-    if (top.device === this.#device) return true;
-    throw new FailedPreconditionError(
-      `unmount ${this.target}: another file system (${top.type}) is mounted over it; unmount that first`,
-    );
-  }
-
-  async #notify(message: Buffer): Promise<Result> {
-    if (this.#isOver) return -ENODEV;
-    this.#pendingNotifications++;
-    try {
-      return await this.#channel.notifyAsync(message);
-    } finally {
-      this.#pendingNotifications--;
-    }
   }
 
   /** Handles what waits, up to a burst; polling is level-triggered, so the rest comes back. */
@@ -414,6 +375,7 @@ export class FuseSession implements Exchange {
   #end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.notifier.end();
     serving.delete(this);
     this.#channel.close();
     this.#finish();

@@ -96,11 +96,6 @@ export class ProxyMounts {
     );
   }
 
-  /** Gives the sessions of all mounts to the keeper again. */
-  keepAll(): Promise<void> {
-    return this.#hosts.keepAll();
-  }
-
   /** Mounts a snapshot, unless it is. @returns where */
   async mount(id: number, task: Omit<MountTask, "target" | "viewId" | "io">): Promise<string> {
     const viewId = viewIdOf(id);

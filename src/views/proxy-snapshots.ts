@@ -38,6 +38,7 @@ import {
   type LowerChain,
   type MountLookup,
   type ShownMount,
+  upperOf,
 } from "./proxy-uppers.js";
 
 /** What `prepare` makes. */
@@ -101,13 +102,11 @@ export class ProxySnapshots {
   }
 
   /**
-   * Goes on serving what an earlier daemon left to the keeper, reconciles directories with rows,
-   * detaches dead mounts and goes on building what was not finished. Other snapshots are mounted again
-   * when containerd asks for their mounts. Call once, before use.
+   * Takes over what an earlier daemon left to the keeper, reconciles directories with rows, detaches dead
+   * mounts and goes on building. The rest is mounted when containerd asks. Call once, before use.
    */
   async open(): Promise<void> {
     await this.#mounts.open();
-    // Containers are waiting for this one.
     await Promise.all(this.list().map((row) => this.#resume(row)));
     await this.#directories.open(new Set(this.list().map((row) => row.id)));
     this.#mounts.detachDead();
@@ -285,11 +284,6 @@ export class ProxySnapshots {
     await this.#directories.settle();
   }
 
-  /** Gives the sessions of all mounts to the keeper again. */
-  keepAll(): Promise<void> {
-    return this.#mounts.keepAll();
-  }
-
   async #resume(row: ContainerdRow): Promise<void> {
     if (row.kind === "committed" || !this.#mounts.isKept(row.id)) return;
     const taken = await this.#mounts.resume(row.id, await this.#mountTask(row));
@@ -386,19 +380,11 @@ export class ProxySnapshots {
       const upper = isReadOnly ? {} : { upperDir: fsDir, workDir: this.#directories.work(id) };
       return [overlayMount({ layers: this.#layerDirs(row), ...upper })];
     }
-    const target = await this.#mounts.mount(id, await this.#mountTask(row));
-    return [bindMount(target, isReadOnly)];
+    return [bindMount(await this.#mounts.mount(id, await this.#mountTask(row)), isReadOnly)];
   }
 
   async #mountTask(row: ContainerdRow) {
-    const readOnly = row.kind === "view";
-    return {
-      readOnly,
-      privileged: true,
-      ...(await this.#lower(row)),
-      upperDir: readOnly ? undefined : this.#directories.fs(row.id),
-      workDir: readOnly ? undefined : this.#directories.work(row.id),
-    };
+    return { ...upperOf(row, this.#directories), ...(await this.#lower(row)) };
   }
 
   #layerDirs(row: ContainerdRow): string[] {

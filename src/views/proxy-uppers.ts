@@ -20,6 +20,17 @@ export interface LowerChain {
   readonly layerDirs: readonly string[];
 }
 
+/** What a mount of an active snapshot or a view needs besides its lower chain. */
+export function upperOf(row: ContainerdRow, directories: ProxyDirectories) {
+  const readOnly = row.kind === "view";
+  return {
+    readOnly,
+    privileged: true,
+    upperDir: readOnly ? undefined : directories.fs(row.id),
+    workDir: readOnly ? undefined : directories.work(row.id),
+  };
+}
+
 /** An active snapshot, held: nobody mounts, commits or removes it meanwhile. */
 export interface HeldUpper {
   readonly id: number;

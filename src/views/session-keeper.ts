@@ -6,7 +6,7 @@
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
-import type { Inheritance } from "../fuse/session.js";
+import type { Inheritance } from "../fuse/session-options.js";
 import type { Log } from "../snapshots/log.js";
 import { sys } from "../system/addon.js";
 import { KeeperClient } from "./keeper-client.js";
@@ -36,6 +36,7 @@ export class SessionKeeper {
   /** What an earlier daemon left, until somebody takes it. */
   #left = new Map<string, number>();
   #watch: NodeJS.Timeout | undefined;
+  readonly #onLost: (() => Promise<void>)[] = [];
 
   /** @param o.command starts the next daemon; empty when a service manager does */
   constructor(o: { state: string; command: readonly string[]; log: Log }) {
@@ -45,12 +46,13 @@ export class SessionKeeper {
     this.#log = o.log;
   }
 
-  /**
-   * Gets what an earlier daemon left. Call once, before use.
-   *
-   * @param onKeeperLost the keeper is gone: all sessions must be given to `keep` again
-   */
-  async open(onKeeperLost: () => Promise<void>): Promise<void> {
+  /** Calls `keepAll` when the keeper is gone: all sessions must be given to `keep` again. */
+  onLost(keepAll: () => Promise<void>): void {
+    this.#onLost.push(keepAll);
+  }
+
+  /** Gets what an earlier daemon left. Call once, before use. */
+  async open(): Promise<void> {
     await fs.mkdir(this.#directory, { recursive: true, mode: 0o700 });
     this.#client = KeeperClient.connect(this.#socket);
     this.#client?.introduce(this.#command);
@@ -58,7 +60,7 @@ export class SessionKeeper {
     for (const file of readdirSync(this.#directory)) {
       if (!this.#left.has(path.parse(file).name)) rmSync(path.join(this.#directory, file));
     }
-    this.#watch = setInterval(() => this.#look(onKeeperLost), WATCH_INTERVAL_MS).unref();
+    this.#watch = setInterval(() => this.#look(), WATCH_INTERVAL_MS).unref();
   }
 
   /** True when an earlier daemon left a session for this view, which nobody has taken. */
@@ -176,11 +178,13 @@ export class SessionKeeper {
     return this.#starting;
   }
 
-  #look(onKeeperLost: () => Promise<void>): void {
+  #look(): void {
     if (this.#client === undefined || this.#client.isAlive()) return;
     this.#client.close();
     this.#client = undefined;
     this.#log.warn("the keeper died; starting another");
-    onKeeperLost().catch((error: unknown) => this.#log.warn("keeper: not all is kept", error));
+    for (const keepAll of this.#onLost) {
+      keepAll().catch((error: unknown) => this.#log.warn("keeper: not all is kept", error));
+    }
   }
 }

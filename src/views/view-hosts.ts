@@ -3,7 +3,7 @@
  * views over; where that cannot be, it takes its own views with it, never the daemon.
  */
 
-import type { Inheritance } from "../fuse/session.js";
+import type { Inheritance } from "../fuse/session-options.js";
 import { WorkerHost, workerFile } from "../snapshots/worker-host.js";
 import { NotFoundError } from "../system/errors.js";
 import type { SessionKeeper } from "./session-keeper.js";
@@ -60,6 +60,7 @@ export class ViewHosts {
     this.#size = o.size;
     this.#options = { quickWakeUps: o.quickWakeUps };
     this.#keeper = o.keeper;
+    o.keeper?.onLost(() => this.#keepAll());
     this.#file = o.file ?? workerFile(import.meta.url, "view-worker");
     this.#events = o.events;
   }
@@ -72,7 +73,7 @@ export class ViewHosts {
   /** Mounts a view on the thread with the fewest. @throws what the session and the overlay throw */
   async mount(task: MountTask): Promise<MountResult> {
     const result = await this.#serve(task, undefined);
-    await this.keep(task.viewId);
+    await this.#keep(task.viewId);
     return result;
   }
 
@@ -82,7 +83,7 @@ export class ViewHosts {
   }
 
   /** Gives the view's session to the keeper, if there is one and the kernel lets others take over. */
-  async keep(viewId: string): Promise<void> {
+  async #keep(viewId: string): Promise<void> {
     const host = this.#hostOf(viewId);
     const task = host?.views.get(viewId);
     if (this.#keeper === undefined || host === undefined || task === undefined) return;
@@ -91,10 +92,9 @@ export class ViewHosts {
     await this.#keeper.keep(viewId, { target: task.target, inheritance });
   }
 
-  /** Gives all sessions to the keeper. */
-  async keepAll(): Promise<void> {
+  async #keepAll(): Promise<void> {
     const views = [...this.#hosts].flatMap((host) => [...host.views.keys()]);
-    await Promise.all(views.map((viewId) => this.keep(viewId)));
+    await Promise.all(views.map((viewId) => this.#keep(viewId)));
   }
 
   async #serve(task: MountTask, inheritance: Inheritance | undefined): Promise<MountResult> {

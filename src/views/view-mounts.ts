@@ -113,11 +113,6 @@ export class ViewMounts {
     }
   }
 
-  /** Gives all sessions to the keeper again. */
-  keepAll(): Promise<void> {
-    return this.#hosts.keepAll();
-  }
-
   /**
    * Unmounts a view.
    *

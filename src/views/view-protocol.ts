@@ -1,6 +1,6 @@
 /** What the main thread asks of a view worker, and what it hears from it. */
 
-import type { Inheritance } from "../fuse/session.js";
+import type { Inheritance } from "../fuse/session-options.js";
 import type { IoMode } from "../metadata/view-table.js";
 import type { IoInUse } from "./io-mode.js";
 

@@ -6,8 +6,8 @@
 import { workerData } from "node:worker_threads";
 import type { StackDepth } from "../fuse/negotiation.js";
 import { ExchangeNote } from "../fuse/resent.js";
-import { FuseSession, type Inheritance } from "../fuse/session.js";
-import type { SessionOptions } from "../fuse/session-options.js";
+import { FuseSession } from "../fuse/session.js";
+import type { Inheritance, SessionOptions } from "../fuse/session-options.js";
 import { emptyIndex, openIndex } from "../layers/index-reader.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
 import { OverlayFileSystem } from "../overlay/overlay-file-system.js";

@@ -116,11 +116,6 @@ export class Views {
     else for (const view of wanted) this.#markUnmounted(view.id);
   }
 
-  /** Gives the sessions of all mounts to the keeper again. */
-  keepAll(): Promise<void> {
-    return this.#mounts.keepAll();
-  }
-
   /** Every view but those of work that is under way, oldest first. */
   list(): ViewRow[] {
     return this.#database.views.list().filter((view) => !isTransient(view));

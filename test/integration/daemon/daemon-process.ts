@@ -120,6 +120,11 @@ export class DaemonSandbox {
     throw new Error("no image came back");
   }
 
+  /** Unpacks what the first mount would. */
+  async unpack(reference: string): Promise<void> {
+    for await (const _ of this.client.unpackImage({ reference })) continue;
+  }
+
   /** docker-style lines: "A /path". */
   async diff(name: string): Promise<string[]> {
     const lines: string[] = [];

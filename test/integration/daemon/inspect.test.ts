@@ -59,6 +59,7 @@ it("a chain leads to its blob, its diff ID and its parent, unpacked or committed
   const { target } = await sandbox.mount({ image: "small", name: "v" });
   writeFileSync(path.join(target, "data/new"), "new");
   const made = await sandbox.commit({ name: "v", reference: "made:1" });
+  await sandbox.unpack("made:1");
   await client.removeView({ name: "v", force: true });
   expect((await client.inspectSnapshot({ chainId: made.chainId })).snapshot).toMatchObject({
     parent: chainIds.at(-1),
@@ -84,6 +85,7 @@ it("the kernel's overlayfs mounts the unpacked layers, and shows what a view sho
     },
   );
   await sandbox.commit({ name: "w", reference: "three:1" });
+  await sandbox.unpack("three:1");
   await client.removeView({ name: "w", force: true });
   const { lowerDirs } = await client.inspectImage({ reference: "three:1" });
   expect(lowerDirs).toHaveLength(3);

@@ -105,6 +105,7 @@ describe("after a kill", () => {
   it("everything is there again, mounted where it was", async () => {
     const target = await startWithView("v");
     const image = await sandbox.commit({ name: "v", reference: "kept" });
+    await sandbox.unpack("kept");
     await sandbox.end("SIGKILL");
     expect(() => readdirSync(target)).toThrow(/ENOTCONN/);
     await sandbox.start();

@@ -134,7 +134,7 @@ describe("diff and commit", () => {
     expect(image.reference).toBe("docker.io/library/changed:1");
     expect(image.layer?.mediaType).toContain("gzip");
     const found = (await client.inspectImage({ reference: "changed:1" })).image;
-    expect(found).toMatchObject({ id: image.id, unpacked: true, chainId: image.chainId });
+    expect(found).toMatchObject({ id: image.id, unpacked: false, chainId: image.chainId });
     const copy = await sandbox.mount({ image: "changed:1", name: "copy" });
     const read = (name: string) => readFileSync(path.join(copy.target, name), "utf8");
     expect(read("data/added")).toBe("added\n");
@@ -372,6 +372,7 @@ describe("the daemon", () => {
     const { target } = await sandbox.mount({ image: "second:1", name: "x" });
     writeFileSync(path.join(target, "only here"), "x");
     const image = await sandbox.commit({ name: "x", reference: "third:1" });
+    await sandbox.unpack("third:1");
     await client.removeView({ name: "x", force: true });
     const { deleted } = await client.removeImage({ reference: "third:1" });
     expect(deleted).toEqual(expect.arrayContaining([image.id, image.chainId, image.layer?.digest]));

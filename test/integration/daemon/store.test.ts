@@ -35,6 +35,7 @@ async function derive(reference: string, text: string) {
   const { name, target } = await sandbox.mount({ image: "small" });
   writeFileSync(path.join(target, "data/own"), text);
   const image = await sandbox.commit({ name, reference });
+  await sandbox.unpack(image.id);
   await client.removeView({ name, force: true });
   return image;
 }
@@ -146,6 +147,7 @@ describe("events", () => {
     const name = "docker.io/library/told";
     expect(lines).toEqual([
       `tag ${name}:1`,
+      `unpack ${image.id}`,
       `tag ${name}:2`,
       `pin ${name}:2`,
       `unpin ${name}:2`,

@@ -90,11 +90,11 @@ async function obey(command: ServerCommand): Promise<unknown> {
       return fileSystem.releaseSyncs(command.result);
     case "overwrite": {
       const node = fileSystem.overwrite(command.name as ByteString, command.text);
-      return session.invalidateInode(node, 0, 0);
+      return session.notifier.invalidateInode(node, 0, 0);
     }
     case "plant":
       fileSystem.plant(command.name as ByteString);
-      return session.invalidateEntry(1, command.name as ByteString, command.expireOnly);
+      return session.notifier.invalidateEntry(1, command.name as ByteString, command.expireOnly);
   }
 }
 

@@ -75,6 +75,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   await views.close({ keepMounts: false });
+  await snapshots.settle();
   for (const target of ourMounts()) spawnSync("umount", ["-l", target]);
   await tasks.close();
   database.close();
