@@ -39,6 +39,8 @@ export interface AutostartResult {
   readonly logPath?: string;
 }
 
+/** A daemon with much garbage keeps it small: 20 to 40 MB less at its peak. */
+const NODE_FLAGS = ["--max-semi-space-size=2"];
 const DEFAULT_TIMEOUT_MS = 20_000;
 const LOG_TAIL_BYTES = 2048;
 // The daemon itself does not rotate: service managers do, and this log is for those without one.
@@ -140,7 +142,7 @@ function startDaemon(options: AutostartOptions, logPath: string) {
   const given = flags.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]));
   const log = openSync(logPath, "a", 0o600);
   try {
-    const daemon = spawn(process.execPath, [daemonEntry(), ...given], {
+    const daemon = spawn(process.execPath, [...NODE_FLAGS, daemonEntry(), ...given], {
       detached: true,
       stdio: ["ignore", "ignore", log],
       // Not the caller's directory, which it would keep from being unmounted or removed.

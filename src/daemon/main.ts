@@ -56,7 +56,8 @@ export async function runDaemon(flags: ConfigFlags): Promise<number> {
 
 /** What starts this daemon again should it die; empty where a service manager does that. */
 function restartCommand(config: DaemonConfig): readonly string[] {
-  if (process.env.NOTIFY_SOCKET !== undefined) return [];
+  // systemd's own name for the process that it started itself.
+  if (process.env.SYSTEMD_EXEC_PID === String(process.pid)) return [];
   return [
     process.execPath,
     ...process.execArgv,

@@ -64,8 +64,9 @@ const blob = async (digest: string) => containerd.ctr("content", "get", digest);
 
 async function blobNamed(type: string) {
   for (const digest of (await containerd.ctr("content", "ls", "-q")).trim().split("\n")) {
-    const bytes = await containerd.ctrBytes("content", "get", digest);
-    if (bytes[0] !== 0x7b) continue;
+    // containerd collects the archive's own index about now: what is listed may be gone.
+    const bytes = await containerd.ctrBytes("content", "get", digest).catch(() => undefined);
+    if (bytes?.[0] !== 0x7b) continue;
     const document = JSON.parse(bytes.toString());
     if (String(document.mediaType).endsWith(type)) return document;
   }
