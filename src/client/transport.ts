@@ -218,7 +218,9 @@ class Call {
   async *messages(): AsyncGenerator<Buffer, void, undefined> {
     const frames = new FrameReader();
     try {
-      for await (const chunk of this.#stream) yield* frames.push(chunk as Buffer);
+      // Left alone at its end: destroyed, it would be reset (see end).
+      const chunks = this.#stream.iterator({ destroyOnReturn: false });
+      for await (const chunk of chunks) yield* frames.push(chunk as Buffer);
     } catch (error) {
       throw this.#errorOf(error);
     }
@@ -229,11 +231,16 @@ class Call {
     }
   }
 
-  /** Releases everything; cancels the stream unless it has ended. Idempotent. */
+  /**
+   * Releases everything; cancels the stream unless both sides have ended it. Those that have must not
+   * be reset: servers close a connection with a thousand resets (nghttp2's stream reset rate limit).
+   * Idempotent.
+   */
   end(): void {
     clearTimeout(this.#timer);
     this.#options.signal?.removeEventListener("abort", this.#abort);
-    if (!this.#stream.closed) this.#stream.close(http2.constants.NGHTTP2_CANCEL);
+    const isOver = this.#stream.readableEnded && this.#stream.writableEnded;
+    if (!this.#stream.closed && !isOver) this.#stream.close(http2.constants.NGHTTP2_CANCEL);
   }
 
   #fail(error: unknown): void {

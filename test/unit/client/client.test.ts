@@ -54,6 +54,11 @@ describe("VarveClient", () => {
     expect(answers.map((answer) => answer.reference)).toEqual(names);
   });
 
+  it("serves more calls than a server lets be reset, one after the other", async () => {
+    const { client } = await connectTo({ tagImage: ({ source }) => ({ reference: source }) });
+    for (let count = 0; count < 1500; count++) await client.tagImage({ source: "a" });
+  });
+
   it("rebuilds the daemon's error", async () => {
     const { client, server } = await connectTo({
       inspectView: () => {
