@@ -194,11 +194,12 @@ describe("podman's registries.conf", () => {
     varveWith("rmi", "elsewhere.invalid/our/box:1");
   });
 
-  it("says what a short name means, for pulls and for mounts", () => {
+  it("says what a short name means, for pulls, mounts and builds", () => {
     conf(`unqualified-search-registries = ["${plain.domain}"]`);
     expect(varveWith("pull", "team/box:1").split("\n").at(-1)).toBe(`${plain.domain}/team/box:1`);
     const before = plain.requests().length;
     varveWith("mount", "team/box:1", "--name", "short");
+    varveWith("build-step", "team/box:1", "-q", "--env", "A=1");
     expect(plain.requests().length).toBe(before);
     varveWith("rm", "-f", "short");
     conf(`[aliases]\nbox = "${plain.domain}/team/box"`);

@@ -74,15 +74,13 @@ type StepResult = Omit<CommitResult, "descriptor"> & { readonly reference: strin
  * @throws CancelledError
  */
 export async function commitSteps(core: Core, request: BuildRequest): Promise<StepResult> {
-  const { parent, reference, platform } = request;
+  const { parent, reference } = request;
   if (request.steps.length === 0) throw new InvalidArgumentError("build: name at least one step");
   checkCompression(request.compression);
   const name = reference === "" ? undefined : normalizeReference(reference);
   const { onProgress } = request.observer;
-  await pullForUse(core, { ...request, reference: parent, onProgress });
-  const base = await core.images.resolve(parent, platform === "" ? undefined : platform);
-  const resources = [{ type: "content", id: base.manifestDescriptor.digest }] as const;
-  return withLease(core.database, resources, async (lease) => {
+  return withLease(core.database, [], async (lease) => {
+    const base = await pullForUse(core, { ...request, reference: parent, onProgress, lease });
     core.images.touch(base.id);
     let image = base;
     let made: CommitResult | undefined;

@@ -6,7 +6,8 @@ import { CancelledError, InvalidArgumentError } from "../../system/errors.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
 import { type PullPolicy, pullForUse } from "./pull-image.js";
-import { unpackImage, unpackResolved } from "./unpack-image.js";
+import { withLease } from "./transient-lease.js";
+import { type UnpackedImage, unpackResolved } from "./unpack-image.js";
 
 /** What to mount; empty strings mean "not given". */
 export interface MountRequest {
@@ -27,7 +28,7 @@ export interface MountRequest {
  * Mounts. When a new view cannot be mounted it is removed again: nothing is left behind but the
  * unpacked image.
  *
- * @throws what `pullForUse`, `unpackImage`, `Views.prepare` and `Views.mount` throw
+ * @throws what `pullForUse`, `unpackResolved`, `Views.prepare` and `Views.mount` throw
  */
 export async function mountView(core: Core, request: MountRequest): Promise<ViewRow> {
   const target = request.target === "" ? undefined : request.target;
@@ -35,28 +36,39 @@ export async function mountView(core: Core, request: MountRequest): Promise<View
   const name = request.name === "" ? undefined : request.name;
   // Before minutes of unpacking, not after.
   if (name !== undefined) core.views.checkNewName(name);
-  const reference = await pullForUse(core, { ...request, reference: request.image });
-  return unpackImage(core, { ...request, reference }, async (unpacked) => {
-    const { image, chainId } = unpacked;
-    const view = await core.views.prepare({
-      name,
-      image: image.reference,
-      imageId: image.id,
-      manifestDigest: image.manifestDescriptor.digest,
-      chainId,
-      readOnly: request.readOnly,
-      io: request.io,
-    });
-    try {
-      const mounted = await core.views.mount(view.id, target);
-      // Nobody would know that it is there.
-      if (request.signal?.aborted === true) throw new CancelledError("mount: cancelled");
-      return mounted;
-    } catch (error) {
-      await core.views.remove(view.id, true);
-      throw error;
-    }
+  return withLease(core.database, [], async (lease) => {
+    const image = await pullForUse(core, { ...request, reference: request.image, lease });
+    return unpackResolved(core, image, request, (unpacked) =>
+      mountNew(core, request, unpacked, name, target),
+    );
   });
+}
+
+async function mountNew(
+  core: Core,
+  request: MountRequest,
+  { image, chainId }: UnpackedImage,
+  name: string | undefined,
+  target: string | undefined,
+): Promise<ViewRow> {
+  const view = await core.views.prepare({
+    name,
+    image: image.reference,
+    imageId: image.id,
+    manifestDigest: image.manifestDescriptor.digest,
+    chainId,
+    readOnly: request.readOnly,
+    io: request.io,
+  });
+  try {
+    const mounted = await core.views.mount(view.id, target);
+    // Nobody would know that it is there.
+    if (request.signal?.aborted === true) throw new CancelledError("mount: cancelled");
+    return mounted;
+  } catch (error) {
+    await core.views.remove(view.id, true);
+    throw error;
+  }
 }
 
 async function mountAgain(

@@ -13,7 +13,7 @@ import { forgetKept } from "./kept-layers.js";
 import { Pull, type PulledImage, type PullRequest } from "./pull-run.js";
 import { fullNames } from "./short-names.js";
 import { withLease } from "./transient-lease.js";
-import { unpackImage } from "./unpack-image.js";
+import { unpackResolved } from "./unpack-image.js";
 
 export type { PulledImage } from "./pull-run.js";
 
@@ -29,6 +29,13 @@ export function parsePolicy(text: string, otherwise: PullPolicy): PullPolicy {
   );
 }
 
+/** A pull, and what else its callers say. */
+type PullWithPolicy = PullRequest & {
+  readonly policy: PullPolicy;
+  /** Keeps what is pulled for as long as it lasts; without one nothing but the name does. */
+  readonly lease?: string;
+};
+
 /**
  * Pulls. The name appears only when everything is here; after a failure or an interruption, what
  * was fetched is kept for a day and not fetched again. Of several names that a short one may mean,
@@ -38,10 +45,7 @@ export function parsePolicy(text: string, otherwise: PullPolicy): PullPolicy {
  * @throws CorruptDataError, UnsupportedError the image is damaged, or none
  * @throws CancelledError
  */
-export async function pullImage(
-  core: Core,
-  request: PullRequest & { readonly policy: PullPolicy },
-): Promise<PulledImage> {
+export async function pullImage(core: Core, request: PullWithPolicy): Promise<PulledImage> {
   const names = fullNames(request.reference, request.access).map(normalizeReference);
   const local = await findLocal(core, names, request);
   if (local !== undefined) {
@@ -62,9 +66,9 @@ export async function pullImage(
   throw new BaseError(failures[0]!.code, `pull ${request.reference}: ${reasons}`);
 }
 
-async function pullNamed(core: Core, request: PullRequest, name: string): Promise<PulledImage> {
+async function pullNamed(core: Core, request: PullWithPolicy, name: string): Promise<PulledImage> {
   const pull = new Pull(core, request, name);
-  return await withLease(core.database, [], async (lease) => {
+  const run = async (lease: string) => {
     try {
       const pulled = await pull.run(lease);
       forgetKept(core.database, name);
@@ -74,27 +78,29 @@ async function pullNamed(core: Core, request: PullRequest, name: string): Promis
       if (request.signal?.aborted !== true || error instanceof CancelledError) throw error;
       throw new CancelledError(`pull ${name}: cancelled`, { cause: error });
     }
-  });
+  };
+  return await (request.lease === undefined
+    ? withLease(core.database, [], run)
+    : run(request.lease));
 }
 
 /** The image as it is here under one of its names, when the policy is content with that. */
 async function findLocal(
   core: Core,
   names: readonly string[],
-  request: PullRequest & { readonly policy: PullPolicy },
+  request: PullWithPolicy,
 ): Promise<PulledImage | undefined> {
   if (request.policy === "always") return undefined;
   const [platform = ""] = request.platforms;
   const found = await firstHere(core, [request.reference, ...names], platform);
   if (found === undefined && request.policy === "missing") return undefined;
-  const reference = found ?? request.reference;
-  const image = await core.images.resolve(reference, platform === "" ? undefined : platform);
+  const image = found ?? (await core.images.resolve(request.reference, platform));
   const isWhole = image.layers.every((layer) => core.content.has(layer.digest));
   const isUnpacked = image.chainIds.every((chainId) => core.snapshots.has(chainId));
   if (!isWhole && !isUnpacked && request.policy === "missing") return undefined;
-  if (request.unpack) await unpackImage(core, { ...request, platform, reference }, async () => {});
+  if (request.unpack) await unpackResolved(core, image, request, async () => {});
   return {
-    reference: normalizeReference(reference),
+    reference: image.reference,
     id: image.id,
     digest: image.target.digest,
     upToDate: true,
@@ -102,10 +108,10 @@ async function findLocal(
 }
 
 /**
- * Pulls an image that is about to be used: always, or when no image here has that name, reference
- * or ID. What cannot be a name is not asked for.
+ * Finds the image that is about to be used, and pulls it first: always, or when no image here has
+ * that name, reference or ID. What cannot be a name is not asked for.
  *
- * @returns the name under which it is here
+ * @param o with a lease, which from now on keeps the image, whoever removes its name or cleans up
  * @throws NotFoundError it is not here, and cannot be had; else as `pullImage`
  */
 export async function pullForUse(
@@ -113,46 +119,56 @@ export async function pullForUse(
   o: Omit<PullRequest, "platforms" | "allPlatforms" | "unpack"> & {
     readonly platform: string;
     readonly pull: PullPolicy;
+    readonly lease: string;
   },
-): Promise<string> {
-  const { pull: policy, platform, reference } = o;
-  if (isPlainlyId(reference)) return reference;
-  if (policy !== "always") {
+): Promise<ResolvedImage> {
+  const { pull: policy, platform, reference, lease } = o;
+  const isId = isPlainlyId(reference);
+  if (isId || policy !== "always") {
     const found =
-      (await firstHere(core, [reference], platform)) ??
-      (await firstHere(core, fullNames(reference, o.access), platform));
-    if (found !== undefined || policy === "never") return found ?? reference;
+      (await firstHere(core, [reference], platform, lease)) ??
+      (isId ? undefined : await firstHere(core, fullNames(reference, o.access), platform, lease));
+    if (found !== undefined) return found;
+    // Says what is missing.
+    if (isId || policy === "never") return await core.images.resolve(reference, platform);
   }
   const request = { ...o, platforms: platform === "" ? [] : [platform], allPlatforms: false };
+  let pulled: PulledImage;
   try {
-    return (await pullImage(core, { ...request, unpack: true, policy: "always" })).reference;
+    pulled = await pullImage(core, { ...request, unpack: true, policy: "always" });
   } catch (error) {
     if (policy === "always" || !(error instanceof BaseError)) throw error;
     if (error instanceof CancelledError || error instanceof InvalidArgumentError) throw error;
     const message = `image ${reference}: not found here, and not pulled: ${error.message}`;
     throw new BaseError(error.code, message, { cause: error });
   }
+  return await core.images.resolve(pulled.reference, platform);
 }
 
+/** @param lease keeps what is found */
 async function firstHere(
   core: Core,
   names: readonly string[],
   platform: string,
-): Promise<string | undefined> {
+  lease?: string,
+): Promise<ResolvedImage | undefined> {
   for (const name of names) {
-    if (await isHere(core, name, platform)) return name;
+    try {
+      const image = await core.images.resolve(name, platform);
+      if (lease === undefined || isKept(core, image, lease)) return image;
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error;
+    }
   }
   return undefined;
 }
 
-async function isHere(core: Core, reference: string, platform: string): Promise<boolean> {
-  try {
-    await core.images.resolve(reference, platform);
-    return true;
-  } catch (error) {
-    if (error instanceof NotFoundError) return false;
-    throw error;
-  }
+/** False when a collection was faster. */
+function isKept(core: Core, image: ResolvedImage, lease: string): boolean {
+  const documents = [image.target.digest, image.manifestDescriptor.digest];
+  return core.database.lazyTransaction(() =>
+    documents.every((digest) => core.content.protect(digest, lease)),
+  );
 }
 
 /**

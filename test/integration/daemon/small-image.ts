@@ -82,16 +82,18 @@ function topTree(tree: string): void {
 /**
  * Writes a layout into `directory`.
  *
+ * @param more trees of further layers
  * @returns the directory
  */
 export function makeLayout(
   directory: string,
   reference = "docker.io/library/small:latest",
+  ...more: ((tree: string) => void)[]
 ): string {
   const layout = new Layout(directory);
   const layers: Blob[] = [];
   const diffIds: string[] = [];
-  for (const fill of [baseTree, topTree]) {
+  for (const fill of [baseTree, topTree, ...more]) {
     const tree = path.join(directory, "tree");
     mkdirSync(tree);
     fill(tree);

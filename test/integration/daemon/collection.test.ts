@@ -1,0 +1,171 @@
+/** Collections where they matter: on a full disk, and beside pulls and builds. */
+
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import BetterSqlite3 from "better-sqlite3";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { RegistryProcess } from "../registry/registry-process.js";
+import { DaemonSandbox } from "./daemon-process.js";
+import { makeLayout } from "./small-image.js";
+
+const MIB = 1 << 20;
+const HOUR_NS = 3_600_000_000_000n;
+
+let sandbox: DaemonSandbox;
+
+beforeEach(() => {
+  sandbox = new DaemonSandbox();
+});
+
+afterEach(() => sandbox.dispose());
+
+const name = (tag: string) => `docker.io/library/${tag}:1`;
+
+/** A layout of the small image with a layer of its own. */
+function layoutWith(tag: string, mebibytes: number): string {
+  return makeLayout(sandbox.path(`layout-${tag}`), name(tag), (tree) => {
+    mkdirSync(path.join(tree, "data"));
+    writeFileSync(path.join(tree, "data/own"), randomBytes(mebibytes * MIB));
+  });
+}
+
+async function tags(): Promise<string[]> {
+  const { images } = await sandbox.client.listImages({});
+  return images.flatMap((image) => image.repoTags).sort();
+}
+
+describe("on a full disk", () => {
+  /** As if everything had been used an hour earlier: what is new is never collected. */
+  async function age(...flags: string[]): Promise<void> {
+    await sandbox.end();
+    const database = new BetterSqlite3(sandbox.path("root/varve.db"));
+    database.prepare("UPDATE image_references SET updated_ns = updated_ns - ?").run(HOUR_NS);
+    database.prepare("UPDATE image_uses SET used_ns = used_ns - ?").run(HOUR_NS);
+    database.close();
+    await sandbox.start(...flags);
+  }
+
+  async function load(tag: string, mebibytes = 4): Promise<void> {
+    const layout = layoutWith(tag, mebibytes);
+    try {
+      await sandbox.load(layout);
+      await sandbox.unpack(name(tag));
+    } finally {
+      rmSync(layout, { recursive: true });
+    }
+  }
+
+  it("the least recently used go until there is space, and a load that found none works", async () => {
+    mkdirSync(sandbox.path("root"));
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64m", "tmpfs", sandbox.path("root")]);
+    await sandbox.start();
+    for (const tag of ["pinned", "mounted", "favourite", "second", "third", "fourth"]) {
+      await load(tag);
+    }
+    await sandbox.client.pinImage({ reference: name("pinned") });
+    await age();
+    // Though it came before the others.
+    await sandbox.mount({ image: name("favourite"), name: "visit" });
+    await sandbox.client.removeView({ name: "visit", force: true });
+    await age("--gc-high", "75", "--gc-low", "50");
+    const { target } = await sandbox.mount({ image: name("mounted"), name: "user" });
+    await expect(load("large", 14)).rejects.toMatchObject({ code: "RESOURCE_EXHAUSTED" });
+
+    // A new name is an occasion to look at the disk, which otherwise is each minute's.
+    await sandbox.client.tagImage({ source: name("pinned"), target: name("occasion") });
+    while (!sandbox.log.includes("automatic collection:")) await sleep(20);
+    expect(sandbox.log).toMatch(/3 images and build steps removed, disk \d+% full/);
+    const left = ["favourite", "mounted", "occasion", "pinned"].map(name);
+    expect(await tags()).toEqual(left);
+    await load("large", 14);
+    expect(await tags()).toEqual([...left, name("large")].sort());
+    expect(readFileSync(path.join(target, "data/own"))).toHaveLength(4 * MIB);
+    const view = await sandbox.mount({ image: name("large"), name: "new" });
+    expect(readFileSync(path.join(view.target, "data/own"))).toHaveLength(14 * MIB);
+  });
+});
+
+/** Collects again and again while `work` runs. */
+async function besideCollections(all: boolean, work: () => Promise<void>): Promise<void> {
+  let running = true;
+  const collecting = (async () => {
+    while (running) await sandbox.client.prune({ all });
+  })();
+  try {
+    await work();
+  } finally {
+    running = false;
+    await collecting;
+  }
+}
+
+describe("a collection beside pulls", () => {
+  const environment = { HOME: "/nowhere", DOCKER_CONFIG: "/nowhere" };
+  const access = { plainHttp: true, environment };
+  let registry: RegistryProcess;
+  let image: string;
+
+  beforeEach(async () => {
+    await sandbox.start();
+    registry = await RegistryProcess.start();
+    image = `${registry.domain}/app:1`;
+    const layout = layoutWith("app", 2);
+    const copy = ["copy", "-q", "--dest-tls-verify=false", `oci:${layout}:latest`];
+    execFileSync("skopeo", [...copy, `docker://${image}`], { stdio: "pipe" });
+  });
+
+  afterEach(() => registry.dispose());
+
+  it("leaves them all that they fetched and unpacked", async () => {
+    await besideCollections(false, async () => {
+      for (let round = 0; round < 5; round++) {
+        for await (const _ of sandbox.client.pullImage({ reference: image, access }));
+        const { chainIds, layers } = await sandbox.client.inspectImage({ reference: image });
+        for (const { digest } of layers) {
+          expect(existsSync(sandbox.path("root/blobs/sha256", digest.slice(7)))).toBe(true);
+        }
+        for (const chainId of chainIds) {
+          expect(existsSync(sandbox.path("root/snapshots", chainId.slice(7)))).toBe(true);
+        }
+        await sandbox.client.removeImage({ reference: image });
+      }
+    });
+    await sandbox.client.prune({});
+    expect(readdirSync(sandbox.path("root/ingest"))).toEqual([]);
+    expect(readdirSync(sandbox.path("root/blobs/sha256"))).toEqual([]);
+  });
+
+  it("that takes every unused image leaves the one that is pulled to be mounted", async () => {
+    await besideCollections(true, async () => {
+      for (let round = 0; round < 5; round++) {
+        const view = await sandbox.mount({ image, access, pull: "missing", name: "user" });
+        expect(readFileSync(path.join(view.target, "data/own"))).toHaveLength(2 * MIB);
+        await sandbox.client.removeView({ name: "user", force: true });
+      }
+    });
+    expect(await tags()).toEqual([]);
+  });
+
+  it("that takes every unused image leaves a build its parent and its steps", async () => {
+    const sh = (text: string) => ({ kind: "run", args: [text], shell: true });
+    const steps = [
+      sh("echo one > /data/one"),
+      { kind: "change", change: "ENV TWO=two" },
+      sh('read one < /data/one; echo "$one $TWO"'),
+    ];
+    await besideCollections(true, async () => {
+      for (let round = 0; round < 3; round++) {
+        let output = "";
+        const request = { parent: image, access, steps, noCache: true };
+        for await (const message of sandbox.client.commitStep(request)) {
+          output += Buffer.from(message.output).toString();
+        }
+        expect(output).toBe("one two\n");
+      }
+    });
+    expect(readdirSync(sandbox.path("root/views"))).toEqual([]);
+  });
+});
