@@ -1,6 +1,6 @@
 /** The store's commands as a person uses them: build-step, pin, df, prune, lease, events. */
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeLayout } from "../integration/daemon/small-image.js";
@@ -55,6 +55,34 @@ describe("build-step", () => {
     expect(sandbox.try("build-step", "small").status).toBe(2);
     expect(sandbox.try("build-step", "small", "--copy", "x").status).toBe(2);
     sandbox.varve("rmi", "said:1");
+  });
+
+  it("sets user and labels, and dates image and files as it is told", () => {
+    const steps = [
+      "--label",
+      "note=it's mine",
+      "--user",
+      "7:8",
+      "--run",
+      "/bin/sh",
+      "-c",
+      ": > /tmp/f",
+    ];
+    const flags = ["--quiet", "--timestamp", "1000000000", "--commit"];
+    const id = sandbox.varve("build-step", "small", ...steps, ...flags, "dated:1");
+    const format = '{{.Config.User}} {{index .Config.Labels "note"}} {{.Created}}';
+    expect(sandbox.varve("inspect", "dated:1", "--format", format)).toBe(
+      "7:8 it's mine 2001-09-09T01:46:40Z",
+    );
+    const { uid, gid, mtimeMs } = statSync(join(sandbox.mount("dated:1", "look"), "tmp/f"));
+    expect([uid, gid, mtimeMs]).toEqual([7, 8, 1_000_000_000_000]);
+    sandbox.varve("rm", "-f", "look");
+    // Another maker's would be another image.
+    const again = [...steps, "--no-cache", ...flags, "dated:2"];
+    expect(sandbox.varve("build-step", "small", ...again)).toBe(id);
+    sandbox.varve("rmi", "dated:1", "dated:2");
+    expect(sandbox.try("build-step", "small", "--label", "note").status).toBe(2);
+    expect(sandbox.try("build-step", "small", "--timestamp", "soon", "--run", "x").status).toBe(2);
   });
 });
 

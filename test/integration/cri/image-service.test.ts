@@ -163,6 +163,16 @@ describe("a pulled image", () => {
     expect(streamed).toEqual([image]);
   });
 
+  it("is pinned in every answer while one of its names is", async () => {
+    const [one, two] = [`${registry.domain}/app:1`, `${registry.domain}/team/other:1`];
+    for (const tag of [one, two]) await pull(tag);
+    const pins = async () => [(await list())[0]!.pinned, (await status(two))!.pinned];
+    await daemon.client.pinImage({ reference: one });
+    expect(await pins()).toEqual([true, true]);
+    await daemon.client.pinImage({ reference: one, unpin: true });
+    expect(await pins()).toEqual([false, false]);
+  });
+
   it("is described with chain and config when asked", async () => {
     const image = `${registry.domain}/app:1`;
     await pull(image);
@@ -204,6 +214,25 @@ describe("a pulled image", () => {
       const images = new Map((await list()).map((image) => [image.id, image]));
       expect(images.get(old)).toMatchObject({ repoTags: [], repoDigests: [expect.any(String)] });
       expect(images.get(next)!.repoTags).toEqual([tag]);
+    }));
+
+  it("is not guessed from the beginning of an ID that fits several", () =>
+    withFake(async (fake) => {
+      const ids = new Map<string, string>();
+      let digit = "";
+      // Sixteen digits, so the seventeenth ID at the latest begins like another.
+      for (let user = 1; digit === ""; user++) {
+        const id = await pull(`${fake.domain}/app@${addImage(fake, "x", `${user}`)}`);
+        const first = id.slice("sha256:".length)[0]!;
+        if (ids.has(first)) digit = first;
+        else ids.set(first, id);
+      }
+      for (const call of [status, list, remove]) {
+        const failure = await call(digit).catch((error: Error) => error);
+        const details = expect.stringMatching(/is ambiguous: sha256:.*, sha256:.*give more digits/);
+        expect(failure).toMatchObject({ code: Status.INVALID_ARGUMENT, details });
+      }
+      expect(await list()).toHaveLength(ids.size + 1);
     }));
 
   it("says who runs in it: a number, or else a name", () =>
