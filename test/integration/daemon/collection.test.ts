@@ -105,7 +105,7 @@ async function besideCollections(all: boolean, work: () => Promise<void>): Promi
 describe("a collection beside pulls", () => {
   const environment = { HOME: "/nowhere", DOCKER_CONFIG: "/nowhere" };
   const access = { plainHttp: true, environment };
-  let registry: RegistryProcess;
+  let registry: RegistryProcess | undefined;
   let image: string;
 
   beforeEach(async () => {
@@ -117,7 +117,7 @@ describe("a collection beside pulls", () => {
     execFileSync("skopeo", [...copy, `docker://${image}`], { stdio: "pipe" });
   });
 
-  afterEach(() => registry.dispose());
+  afterEach(() => registry?.dispose());
 
   it("leaves them all that they fetched and unpacked", async () => {
     await besideCollections(false, async () => {
