@@ -122,7 +122,7 @@ export class DaemonSandbox {
 
   /** Unpacks what the first mount would. */
   async unpack(reference: string): Promise<void> {
-    for await (const _ of this.client.unpackImage({ reference })) continue;
+    for await (const { chainId } of this.client.unpackImage({ reference })) void chainId;
   }
 
   /** docker-style lines: "A /path". */
