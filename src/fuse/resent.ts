@@ -73,15 +73,12 @@ function madeName(request: RequestBuffer): ByteString | undefined {
   return undefined;
 }
 
-/** Flags and names of a RENAME (struct fuse_rename_in: newdir 0) or RENAME2 (flags 8 besides). */
+/** Where a RENAME (struct fuse_rename_in) or RENAME2 (flags 8) moves something from, and its flags. */
 function decodeRename(request: RequestBuffer) {
   const extended = request.opcode === FUSE_RENAME2;
-  const name = request.firstName(ARG + (extended ? 16 : 8));
   return {
     parent: request.node,
-    name,
-    newParent: request.u64(ARG),
-    newName: request.entryName(request.afterName),
+    name: request.firstName(ARG + (extended ? 16 : 8)),
     flags: extended ? request.u32(ARG + 8) : 0,
   };
 }

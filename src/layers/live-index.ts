@@ -13,6 +13,7 @@ import {
   type EntryLocation,
   type InodeAttributes,
   ROOT_INODE,
+  resolvePath,
   type Xattr,
 } from "../overlay/chain-index.js";
 import type { ByteString } from "../system/bytes.js";
@@ -233,13 +234,7 @@ export class LiveIndex implements ChainIndex, LiveLayers {
   }
 
   resolve(path: ByteString): number {
-    let inode = ROOT_INODE;
-    if (path === "") return inode;
-    for (const name of path.split("/")) {
-      inode = this.lookup(inode, name as ByteString);
-      if (inode === 0) return 0;
-    }
-    return inode;
+    return resolvePath(this, path);
   }
 
   #read(dir: number): LiveInode {

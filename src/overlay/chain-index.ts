@@ -94,3 +94,14 @@ export interface ChainIndex {
   /** The inode at a path without leading slash, following no symlink; 0 when there is none. */
   resolve(path: ByteString): number;
 }
+
+/** What `ChainIndex.resolve` answers, by one lookup for each name. */
+export function resolvePath(index: Pick<ChainIndex, "lookup">, path: ByteString): number {
+  let inode = ROOT_INODE;
+  if (path === "") return inode;
+  for (const name of path.split("/")) {
+    inode = index.lookup(inode, name as ByteString);
+    if (inode === 0) return 0;
+  }
+  return inode;
+}

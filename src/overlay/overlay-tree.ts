@@ -11,7 +11,7 @@
  *   middle fails, the directories concerned are read again.
  */
 
-import type { NodeId, Result } from "../fuse/file-system.js";
+import { emptyAttributes, type NodeId, type Result } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
 import {
@@ -59,21 +59,7 @@ export class OverlayTree {
   /** Scratch: what the last statx filled. */
   readonly stat = new Float64Array(STAT_SLOTS);
   /** Scratch for index attributes. */
-  readonly lowerAttributes: InodeAttributes = {
-    mode: 0,
-    nlink: 0,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-    size: 0,
-    blocks: 0,
-    atimeSec: 0,
-    atimeNsec: 0,
-    mtimeSec: 0,
-    mtimeNsec: 0,
-    ctimeSec: 0,
-    ctimeNsec: 0,
-  };
+  readonly lowerAttributes: InodeAttributes = emptyAttributes();
 
   #leavesFilesBare: boolean | undefined;
 

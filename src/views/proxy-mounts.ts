@@ -37,13 +37,11 @@ export class ProxyMounts {
   readonly #log: Log;
   readonly #hosts: ViewHosts;
   readonly #io: IoMode;
-  readonly #keeper: SessionKeeper | undefined;
 
   constructor(o: ProxyMountsOptions) {
     this.#io = o.io;
     this.#directory = path.join(o.state, "containerd");
     this.#log = o.log;
-    this.#keeper = o.keeper;
     this.#hosts = new ViewHosts({
       size: o.workers,
       quickWakeUps: o.quickWakeUps,
@@ -69,23 +67,13 @@ export class ProxyMounts {
 
   /** True when an earlier daemon left the mount to the keeper. */
   isKept(id: number): boolean {
-    return this.#keeper?.hasLeft(viewIdOf(id)) === true;
+    return this.#hosts.isLeft(viewIdOf(id));
   }
 
   /** Goes on serving what an earlier daemon left to the keeper; false when that is nothing. */
   async resume(id: number, task: Omit<MountTask, "target" | "viewId" | "io">): Promise<boolean> {
-    const viewId = viewIdOf(id);
-    const session = this.#keeper?.inherit(viewId);
-    if (session === undefined) return false;
-    try {
-      const resumed = { ...task, viewId, io: this.#io, target: session.target };
-      await this.#hosts.resume(resumed, session.inheritance);
-      return true;
-    } catch (error) {
-      this.#log.warn(`snapshot ${viewId}: not taken over from the last daemon`, error);
-      this.#keeper?.release(viewId);
-      return false;
-    }
+    const resumed = await this.#hosts.inherit({ ...task, viewId: viewIdOf(id), io: this.#io });
+    return resumed !== undefined;
   }
 
   /** Takes away what an earlier daemon left mounted and nobody serves: those mounts are dead. */

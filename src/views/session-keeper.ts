@@ -106,12 +106,16 @@ export class SessionKeeper {
     }
   }
 
-  /** A copy of a kept session, for a thread that takes over from another one. */
-  copy(viewId: string): KeptSession | undefined {
-    let found: KeptSession | undefined;
-    for (const [name, descriptor] of this.#tryAll()) {
-      if (name === viewId) found = this.#withRecord(viewId, descriptor);
-      else sys.close(descriptor);
+  /** Copies of kept sessions by view, for threads that take over from another one. */
+  copies(wanted: ReadonlyMap<string, unknown>): Map<string, KeptSession> {
+    const found = new Map<string, KeptSession>();
+    for (const [viewId, descriptor] of this.#tryAll()) {
+      if (!wanted.has(viewId)) {
+        sys.close(descriptor);
+        continue;
+      }
+      const session = this.#withRecord(viewId, descriptor);
+      if (session !== undefined) found.set(viewId, session);
     }
     return found;
   }

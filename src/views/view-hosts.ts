@@ -6,7 +6,7 @@
 import type { Inheritance } from "../fuse/session-options.js";
 import { WorkerHost, workerFile } from "../snapshots/worker-host.js";
 import { NotFoundError } from "../system/errors.js";
-import type { SessionKeeper } from "./session-keeper.js";
+import type { KeptSession, SessionKeeper } from "./session-keeper.js";
 import type {
   MountResult,
   MountTask,
@@ -77,9 +77,18 @@ export class ViewHosts {
     return result;
   }
 
-  /** Serves a view that is mounted and whose thread or process is gone. @throws as `mount` */
-  resume(task: MountTask, inheritance: Inheritance): Promise<MountResult> {
-    return this.#serve(task, inheritance);
+  /** True when an earlier daemon left the view to the keeper, and nobody has taken it yet. */
+  isLeft(viewId: string): boolean {
+    return this.#keeper?.hasLeft(viewId) === true;
+  }
+
+  /** Takes over a view that an earlier daemon left; undefined when it left none, or that cannot be done. */
+  async inherit(task: Omit<MountTask, "target">): Promise<MountResult | undefined> {
+    const session = this.#keeper?.inherit(task.viewId);
+    if (session === undefined) return undefined;
+    const result = await this.#takeOver(task, session);
+    if (result === undefined) this.#keeper?.release(task.viewId);
+    return result;
   }
 
   /** Gives the view's session to the keeper, if there is one and the kernel lets others take over. */
@@ -157,26 +166,31 @@ export class ViewHosts {
   async #replace(views: ReadonlyMap<string, MountTask>, error: Error | undefined): Promise<void> {
     const now = Date.now();
     this.#crashes = [...this.#crashes.filter((at) => now - at < CRASH_WINDOW_MS), now];
+    const wanted = this.#crashes.length <= CRASH_LIMIT ? views : new Map<string, MountTask>();
+    const sessions = this.#keeper?.copies(wanted);
     const lost: string[] = [];
-    for (const task of views.values()) {
-      const taken = this.#crashes.length <= CRASH_LIMIT && (await this.#takeOver(task));
-      if (taken) continue;
-      lost.push(task.viewId);
-      this.#keeper?.release(task.viewId);
+    for (const [viewId, task] of views) {
+      const session = sessions?.get(viewId);
+      if (session !== undefined && (await this.#takeOver(task, session)) !== undefined) {
+        this.#events.onWarning(viewId, "its thread crashed; another one has taken over");
+      } else {
+        lost.push(viewId);
+        this.#keeper?.release(viewId);
+      }
     }
     if (lost.length > 0) this.#events.onCrashed(lost, error);
   }
 
-  async #takeOver(task: MountTask): Promise<boolean> {
-    const session = this.#keeper?.copy(task.viewId);
-    if (session === undefined) return false;
+  /** Serves a view that is mounted and whose thread or process is gone; undefined when that fails. */
+  async #takeOver(
+    task: Omit<MountTask, "target">,
+    { target, inheritance }: KeptSession,
+  ): Promise<MountResult | undefined> {
     try {
-      await this.resume(task, session.inheritance);
-      this.#events.onWarning(task.viewId, "its thread crashed; another one has taken over");
-      return true;
+      return await this.#serve({ ...task, target }, inheritance);
     } catch (error) {
       this.#events.onWarning(task.viewId, `not taken over: ${(error as Error).message}`);
-      return false;
+      return undefined;
     }
   }
 

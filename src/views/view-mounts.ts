@@ -27,7 +27,6 @@ export class ViewMounts {
   readonly #log: Log;
   readonly #hosts: ViewHosts;
   readonly #io = new Map<string, IoInUse>();
-  readonly #keeper: SessionKeeper | undefined;
 
   /** @param o.onLost a view is no longer mounted, without `unmount` having been called */
   constructor(o: {
@@ -41,7 +40,6 @@ export class ViewMounts {
   }) {
     this.#directory = path.join(o.state, "views");
     this.#log = o.log;
-    this.#keeper = o.keeper;
     this.#hosts = new ViewHosts({
       size: o.workers,
       keeper: o.keeper,
@@ -99,18 +97,9 @@ export class ViewMounts {
    * cannot be done.
    */
   async resume(task: Omit<MountTask, "target">): Promise<boolean> {
-    const session = this.#keeper?.inherit(task.viewId);
-    if (session === undefined) return false;
-    try {
-      const resumed = { ...task, target: session.target };
-      const { io } = await this.#hosts.resume(resumed, session.inheritance);
-      this.#io.set(task.viewId, io);
-      return true;
-    } catch (error) {
-      this.#log.warn(`view ${task.viewId}: not taken over from the last daemon`, error);
-      this.#keeper?.release(task.viewId);
-      return false;
-    }
+    const resumed = await this.#hosts.inherit(task);
+    if (resumed !== undefined) this.#io.set(task.viewId, resumed.io);
+    return resumed !== undefined;
   }
 
   /**

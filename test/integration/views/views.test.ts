@@ -11,6 +11,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { open, readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -23,6 +24,7 @@ import type { Log } from "../../../src/snapshots/log.js";
 import { SnapshotStore } from "../../../src/snapshots/snapshot-store.js";
 import { Unpacker } from "../../../src/snapshots/unpacker.js";
 import { readMounts } from "../../../src/views/mount-table.js";
+import { SessionKeeper } from "../../../src/views/session-keeper.js";
 import { Views } from "../../../src/views/views.js";
 import { LayerArchives } from "../snapshots/layer-archives.js";
 
@@ -42,7 +44,7 @@ const log: Log = {
   warn: (message) => warnings.push(message),
 };
 
-async function openViews(workers = 1, workerFile?: string): Promise<void> {
+async function openViews(workers = 1, workerFile?: string, keeper?: SessionKeeper): Promise<void> {
   views = new Views({
     root: directory,
     state: path.join(directory, "state"),
@@ -54,6 +56,7 @@ async function openViews(workers = 1, workerFile?: string): Promise<void> {
     quickWakeUps: false,
     io: "auto",
     ...(workerFile === undefined ? {} : { workerFile }),
+    keeper,
     log,
   });
   await views.open({ restore: true });
@@ -115,6 +118,29 @@ describe("a crashed thread", () => {
     rmSync(process.env.CRASH_FILE!);
     const { target } = await views.mount("a");
     expect(cat(path.join(target, "etc/new"))).toBe("survives");
+  });
+
+  it("is replaced by another where a keeper has its mounts, whose files stay open", async () => {
+    await views.close({ keepMounts: false });
+    const keeper = new SessionKeeper({ state: path.join(directory, "state"), command: [], log });
+    await keeper.open();
+    await openViews(1, CRASHING, keeper);
+    try {
+      await prepare("a");
+      const { target } = await views.mount("a");
+      const file = await open(path.join(target, "etc/new"), "w+");
+      await file.write("before ");
+      writeFileSync(process.env.CRASH_FILE!, "");
+      while (!warnings.some((message) => message.includes("has taken over"))) await sleep(1);
+      rmSync(process.env.CRASH_FILE!);
+      await file.write("after");
+      await file.close();
+      expect(await readFile(path.join(target, "etc/new"), "utf8")).toBe("before after");
+      expect(views.isMounted(views.get("a"))).toBe(true);
+      await views.unmount("a", false);
+    } finally {
+      keeper.close();
+    }
   });
 });
 

@@ -6,12 +6,13 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type {
-  Attributes,
-  Caller,
-  DirectorySink,
-  Entry,
-  SetAttributes,
+import {
+  type Attributes,
+  type Caller,
+  type DirectorySink,
+  type Entry,
+  emptyAttributes,
+  type SetAttributes,
 } from "../../../src/fuse/file-system.js";
 import { buildIndex } from "../../../src/layers/index-builder.js";
 import { emptyIndex, openIndex } from "../../../src/layers/index-reader.js";
@@ -25,27 +26,7 @@ export const isRoot = process.geteuid!() === 0;
 
 export const CALLER: Caller = { uid: process.geteuid!(), gid: process.getegid!(), pid: 1 };
 
-export function newAttributes(): Attributes {
-  return {
-    ino: 0,
-    mode: 0,
-    nlink: 0,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-    size: 0,
-    blocks: 0,
-    blksize: 0,
-    atimeSec: 0,
-    atimeNsec: 0,
-    mtimeSec: 0,
-    mtimeNsec: 0,
-    ctimeSec: 0,
-    ctimeNsec: 0,
-    isVolatile: false,
-    incarnation: 0,
-  };
-}
+export const newAttributes = emptyAttributes;
 
 export function newEntry(): Entry {
   return { node: 0, generation: 0, attributes: newAttributes() };
