@@ -9,23 +9,18 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   writeFileSync,
 } from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Digest, digestOf, hexOf } from "../../../src/content/digest.js";
 import { openIndex } from "../../../src/layers/index-reader.js";
 import type { LayerLimits } from "../../../src/layers/limits.js";
-import { type Database, openDatabase } from "../../../src/metadata/database.js";
-import { LayerTasks } from "../../../src/snapshots/layer-tasks.js";
-import { silentLog } from "../../../src/snapshots/log.js";
-import { SnapshotStore } from "../../../src/snapshots/snapshot-store.js";
+import type { LayerTasks } from "../../../src/snapshots/layer-tasks.js";
+import type { SnapshotStore } from "../../../src/snapshots/snapshot-store.js";
 import { type LayerToUnpack, Unpacker } from "../../../src/snapshots/unpacker.js";
 import { compareTrees, readTree, type Tree } from "../../tools/tree.js";
 import {
@@ -42,11 +37,12 @@ import {
 } from "../../unit/layers/tar-fixture.js";
 import { describeDisk, describeIndex } from "../../unit/layers/tree-description.js";
 import { Workbench } from "../layers/kernel-overlay.js";
-import { LayerArchives } from "./layer-archives.js";
+import type { LayerArchives } from "./layer-archives.js";
+import { openUnpacking, type Unpacking } from "./unpacking.js";
 
 let bench: Workbench;
+let unpacking: Unpacking;
 let root: string;
-let database: Database;
 let tasks: LayerTasks;
 let archives: LayerArchives;
 let snapshots: SnapshotStore;
@@ -54,20 +50,13 @@ let unpacker: Unpacker;
 
 beforeEach(async () => {
   bench = new Workbench();
-  root = mkdtempSync(path.join(os.tmpdir(), "varve-cases-"));
-  database = openDatabase(path.join(root, "varve.db"));
-  tasks = new LayerTasks({ workers: 2 });
-  archives = new LayerArchives(root);
-  snapshots = new SnapshotStore({ root, database, tasks, privileged: true, log: silentLog });
-  await snapshots.open();
-  unpacker = new Unpacker({ snapshots, blobs: archives, tasks, privileged: true });
+  unpacking = await openUnpacking("cases", 2);
+  ({ root, tasks, archives, snapshots, unpacker } = unpacking);
 });
 
 afterEach(async () => {
   bench.dispose();
-  await tasks.close();
-  database.close();
-  rmSync(root, { recursive: true });
+  await unpacking.close();
 });
 
 const layerOf = (tar: Buffer): LayerToUnpack => archives.store(gzipSync(tar), digestOf(tar));

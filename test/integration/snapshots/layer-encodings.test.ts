@@ -4,17 +4,13 @@
  */
 
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import os from "node:os";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { digestOf } from "../../../src/content/digest.js";
-import { type Database, openDatabase } from "../../../src/metadata/database.js";
-import { LayerTasks } from "../../../src/snapshots/layer-tasks.js";
-import { silentLog } from "../../../src/snapshots/log.js";
-import { SnapshotStore } from "../../../src/snapshots/snapshot-store.js";
-import { Unpacker } from "../../../src/snapshots/unpacker.js";
+import type { SnapshotStore } from "../../../src/snapshots/snapshot-store.js";
+import type { Unpacker } from "../../../src/snapshots/unpacker.js";
 import { compareTrees, readTree, type Tree } from "../../tools/tree.js";
 import {
   archive,
@@ -27,29 +23,22 @@ import {
   record,
   symlink,
 } from "../../unit/layers/tar-fixture.js";
-import { LayerArchives } from "./layer-archives.js";
+import type { LayerArchives } from "./layer-archives.js";
+import { openUnpacking, type Unpacking } from "./unpacking.js";
 
+let unpacking: Unpacking;
 let root: string;
-let database: Database;
-let tasks: LayerTasks;
 let archives: LayerArchives;
 let snapshots: SnapshotStore;
 let unpacker: Unpacker;
 
 beforeEach(async () => {
-  root = mkdtempSync(path.join(os.tmpdir(), "varve-encodings-"));
-  database = openDatabase(path.join(root, "varve.db"));
-  tasks = new LayerTasks({ workers: 1 });
-  archives = new LayerArchives(root);
-  snapshots = new SnapshotStore({ root, database, tasks, privileged: true, log: silentLog });
-  await snapshots.open();
-  unpacker = new Unpacker({ snapshots, blobs: archives, tasks, privileged: true });
+  unpacking = await openUnpacking("encodings", 1);
+  ({ root, archives, snapshots, unpacker } = unpacking);
 });
 
 afterEach(async () => {
-  await tasks.close();
-  database.close();
-  rmSync(root, { recursive: true });
+  await unpacking.close();
 });
 
 /** Unpacks a blob as the only layer of an image: its directory. */
