@@ -3,27 +3,31 @@
  * whiteouts, and the order in which READDIR hands them out.
  *
  * READDIR has no handles here, so a cookie must mean the same at any later time, whatever came and
- * went. Names of the lower directory use their position in the chain index, which never changes,
- * even while an upper object replaces them. Other names get a number from a sequence that only
- * grows. A removed name leaves a gap; a reader at a cookie continues behind it.
+ * went, also to the process that takes a view over in the middle of a listing. Names of the lower
+ * directory use their position in the chain index, which never changes, even while an upper object
+ * replaces them. Other names are ordered by a hash of the name. A removed name leaves a gap; a reader
+ * at a cookie continues behind it.
  */
 
 import type { NodeId } from "../fuse/file-system.js";
 import type { ByteString } from "../system/bytes.js";
 import { S_IFCHR, S_IFDIR, S_IFMT } from "../system/constants.js";
 import type { ChainIndex } from "./chain-index.js";
+import { nameCookie } from "./name-cookie.js";
 
 /** One name of an upper directory. */
 export interface UpperName {
   readonly name: ByteString;
-  /** Position in the sequence of upper-only names; 0 for a name that the lower directory has too. */
-  readonly sequence: number;
+  /** The lower directory has it too, and its cookie is the position there. */
+  readonly isLower: boolean;
+  /** Where a listing goes on behind it, if it is not lower; 0 until it was listed. */
+  cookie: number;
   isWhiteout: boolean;
   /** S_IFMT bits. */
   type: number;
   /** Node ID once known, else 0. */
   id: NodeId;
-  /** False once removed, while `order` still holds it. */
+  /** False once removed, while the order still holds it. */
   present: boolean;
 }
 
@@ -53,10 +57,11 @@ export class DirectoryState {
   heritage: Heritage | undefined = undefined;
   readonly #index: ChainIndex;
   readonly #names = new Map<ByteString, UpperName>();
-  /** Upper-only names by ascending sequence, with gaps. */
+  /** Upper-only names that were listed, by ascending cookie, with gaps. */
   #order: UpperName[] = [];
   #gaps = 0;
-  #sequence = 0;
+  /** Those that came since: creating a name is not to pay for listings that may never be. */
+  #fresh: UpperName[] = [];
 
   constructor(index: ChainIndex, lower: number) {
     this.#index = index;
@@ -122,8 +127,9 @@ export class DirectoryState {
     return true;
   }
 
-  /** Upper-only objects with a sequence above `after`, in order. */
+  /** Upper-only objects with a cookie above `after`, in order. */
   *upperOnlyAfter(after: number): Generator<UpperName> {
+    if (this.#fresh.length > 0) this.#settle();
     for (let at = this.#firstAfter(after); at < this.#order.length; at++) {
       const entry = this.#order[at]!;
       if (entry.present && !entry.isWhiteout) yield entry;
@@ -133,17 +139,15 @@ export class DirectoryState {
   #set(name: ByteString, isWhiteout: boolean, type: number, id: NodeId): void {
     this.subdirectories -= this.#weight(name);
     const known = this.#names.get(name);
-    // A new object under a whiteout's old name is a new entry, behind every cookie handed out.
-    if (known !== undefined && (known.sequence === 0 || known.isWhiteout === isWhiteout)) {
+    if (known !== undefined) {
       known.isWhiteout = isWhiteout;
       known.type = type;
       known.id = id;
     } else {
-      if (known !== undefined) this.#leaveOrder(known);
-      const sequence = this.lowerInode(name) === 0 ? ++this.#sequence : 0;
-      const entry = { name, sequence, isWhiteout, type, id, present: true };
+      const isLower = this.lowerInode(name) !== 0;
+      const entry = { name, isLower, cookie: 0, isWhiteout, type, id, present: true };
       this.#names.set(name, entry);
-      if (sequence > 0) this.#order.push(entry);
+      if (!isLower) this.#fresh.push(entry);
     }
     this.subdirectories += this.#weight(name);
   }
@@ -158,20 +162,46 @@ export class DirectoryState {
 
   #leaveOrder(entry: UpperName): void {
     entry.present = false;
-    if (entry.sequence === 0) return;
+    if (entry.isLower) return;
     this.#gaps++;
-    if (this.#gaps < 64 || this.#gaps * 2 < this.#order.length) return;
+    if (this.#gaps < 64 || this.#gaps * 2 < this.#order.length + this.#fresh.length) return;
     this.#order = this.#order.filter((kept) => kept.present);
+    this.#fresh = this.#fresh.filter((kept) => kept.present);
     this.#gaps = 0;
   }
 
-  /** Binary search: the first position whose sequence is above `after`. */
+  /** Takes the fresh names into the order, each with a cookie of its own. */
+  #settle(): void {
+    const fresh = this.#fresh.filter((entry) => entry.present);
+    const order = this.#order.filter((entry) => entry.present);
+    this.#fresh = [];
+    this.#gaps = 0;
+    for (const entry of fresh) entry.cookie = nameCookie(entry.name);
+    fresh.sort((a, b) => a.cookie - b.cookie || (a.name < b.name ? -1 : 1));
+    const merged: UpperName[] = [];
+    let at = 0;
+    let free = 0;
+    for (const entry of fresh) {
+      // Names of one hash follow each other; those that were listed keep what they have.
+      let cookie = Math.max(entry.cookie, free);
+      for (; at < order.length && order[at]!.cookie <= cookie; at++) {
+        if (order[at]!.cookie === cookie) cookie++;
+        merged.push(order[at]!);
+      }
+      entry.cookie = cookie;
+      free = cookie + 1;
+      merged.push(entry);
+    }
+    this.#order = merged.concat(order.slice(at));
+  }
+
+  /** Binary search: the first position whose cookie is above `after`. */
   #firstAfter(after: number): number {
     let low = 0;
     let high = this.#order.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#order[middle]!.sequence <= after) low = middle + 1;
+      if (this.#order[middle]!.cookie <= after) low = middle + 1;
       else high = middle;
     }
     return low;

@@ -2,7 +2,7 @@
  * READDIR and READDIRPLUS of merged directories.
  *
  * Cookies: 1 ".", 2 "..", then 3 + position in the index for every name that the lower directory
- * has, then 2 + number of lower entries + sequence for the rest (directory-state.ts says why).
+ * has, and far above those what name-cookie.ts makes of each other name (directory-state.ts says why).
  */
 
 import {
@@ -97,9 +97,8 @@ export class DirectoryReader {
           : this.#giveUpper(node, state, upper, cookie);
       if (more <= 0) return more;
     }
-    const base = DOTS + (end - first);
-    for (const upper of state.upperOnlyAfter(offset - base)) {
-      const more = this.#giveUpper(node, state, upper, base + upper.sequence);
+    for (const upper of state.upperOnlyAfter(offset)) {
+      const more = this.#giveUpper(node, state, upper, upper.cookie);
       if (more <= 0) return more;
     }
     return 0;

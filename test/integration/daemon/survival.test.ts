@@ -5,6 +5,8 @@ import { once } from "node:events";
 import {
   closeSync,
   existsSync,
+  mkdirSync,
+  opendirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -129,6 +131,28 @@ describe("after a kill of the daemon", () => {
         readdirSync(sandbox.path("root/views", id, "work/orphans")),
       );
     while (orphans().length > 0) await sleep(20);
+  });
+
+  it("a directory that was half read goes on where it was", async () => {
+    const [target = ""] = await startWithViews("v");
+    const directory = path.join(target, "many");
+    mkdirSync(directory);
+    const stays = Array.from({ length: 1500 }, (_, number) => `stays-${number}`);
+    for (const name of stays) writeFileSync(path.join(directory, name), "");
+    const goes = Array.from({ length: 300 }, (_, number) => path.join(directory, `goes-${number}`));
+    for (const file of goes) writeFileSync(file, "");
+    const stream = opendirSync(directory);
+    const seen: string[] = [];
+    for (let entry = stream.readSync(); entry !== null; entry = stream.readSync()) {
+      seen.push(entry.name);
+      if (seen.length % 500 !== 0) continue;
+      await killDaemon();
+      for (const file of goes.splice(0, 100)) rmSync(file);
+      writeFileSync(path.join(directory, `came-${seen.length}`), "");
+    }
+    stream.closeSync();
+    expect(seen.filter((name) => name.startsWith("stays-")).sort()).toEqual(stays.sort());
+    expect(new Set(seen).size).toBe(seen.length);
   });
 
   it("commands find the next daemon, which knows the views", async () => {
