@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/uio.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -43,6 +42,18 @@ std::string Bytes(const Napi::Value& value) {
 
 class FuseChannel;
 
+// Below it lie the errors of a reply in what an exchange returns, above it those of receiving.
+constexpr int32_t kUnsent = -4096;
+
+// What one exchange function works on. It keeps the JavaScript objects of all three alive.
+struct Exchanged {
+  FuseChannel* channel;
+  void* request;
+  size_t requestSize;
+  void* reply;
+  size_t replySize;
+};
+
 // The poll handle of a started channel. It outlives the channel's interest in it until libuv has
 // closed it, and keeps the environment's teardown waiting for that (libuv aborts otherwise).
 struct Poll {
@@ -76,6 +87,8 @@ class FuseChannel : public Napi::ObjectWrap<FuseChannel> {
   Napi::Value Fd(const Napi::CallbackInfo& info);
   static napi_value Receive(napi_env env, napi_callback_info info);
   static napi_value Send(napi_env env, napi_callback_info info);
+  static napi_value Exchange(napi_env env, napi_callback_info info);
+  Napi::Value Exchanger(const Napi::CallbackInfo& info);
   Napi::Value Start(const Napi::CallbackInfo& info);
   void Stop(const Napi::CallbackInfo& info);
   Napi::Value BackingOpen(const Napi::CallbackInfo& info);
@@ -147,9 +160,16 @@ uint32_t ToUint32(napi_env env, napi_value value) {
   return number;
 }
 
-napi_value FromInt64(napi_env env, int64_t number) {
+int32_t ToInt32(napi_env env, napi_value value) {
+  int32_t number = 0;
+  napi_get_value_int32(env, value, &number);
+  return number;
+}
+
+// A message's length or an error; no message is as long as 2 GiB.
+napi_value FromResult(napi_env env, ssize_t result) {
   napi_value value = nullptr;
-  napi_create_int64(env, number, &value);
+  napi_create_int32(env, static_cast<int32_t>(result), &value);
   return value;
 }
 
@@ -159,6 +179,7 @@ Napi::Function FuseChannel::Define(Napi::Env env) {
                          InstanceAccessor<&FuseChannel::Fd>("fd"),
                          PlainMethod("receive", FuseChannel::Receive),
                          PlainMethod("send", FuseChannel::Send),
+                         InstanceMethod<&FuseChannel::Exchanger>("exchanger"),
                          InstanceMethod<&FuseChannel::Start>("start"),
                          InstanceMethod<&FuseChannel::Stop>("stop"),
                          InstanceMethod<&FuseChannel::BackingOpen>("backingOpen"),
@@ -227,31 +248,59 @@ napi_value FuseChannel::Receive(napi_env env, napi_callback_info info) {
   ssize_t n = read(channel->fd_, data, size);
   const uint32_t patience = ToUint32(env, arguments[1]);
   if (n < 0 && errno == EAGAIN && patience > 0) n = channel->ReadPatiently(data, size, patience);
-  return FromInt64(env, n < 0 ? Fail() : n);
+  return FromResult(env, n < 0 ? Fail() : n);
 }
 
 napi_value FuseChannel::Send(napi_env env, napi_callback_info info) {
-  napi_value arguments[5];
+  napi_value arguments[2];
   FuseChannel* channel = ChannelOf(env, info, arguments);
   if (channel == nullptr) return nullptr;
-  iovec parts[2] = {};
-  int count = 1;
+  void* data = nullptr;
   size_t size = 0;
-  napi_get_buffer_info(env, arguments[0], &parts[0].iov_base, &size);
-  parts[0].iov_len = ToUint32(env, arguments[1]);
-  assert(parts[0].iov_len <= size);
-  const size_t length = ToUint32(env, arguments[4]);
-  if (length > 0) {
-    const size_t start = ToUint32(env, arguments[3]);
-    napi_get_buffer_info(env, arguments[2], &parts[1].iov_base, &size);
-    assert(start + length <= size);
-    parts[1].iov_base = static_cast<char*>(parts[1].iov_base) + start;
-    parts[1].iov_len = length;
-    count = 2;
+  napi_get_buffer_info(env, arguments[0], &data, &size);
+  const size_t length = ToUint32(env, arguments[1]);
+  assert(length <= size);
+  const ssize_t n = write(channel->fd_, data, length);
+  return FromResult(env, n < 0 ? Fail() : n);
+}
+
+// Called once for each request: finds all that it needs in its own data, where looking into
+// JavaScript objects would take as long as the system calls of many requests.
+napi_value FuseChannel::Exchange(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  size_t count = 2;
+  void* data = nullptr;
+  if (napi_get_cb_info(env, info, &count, arguments, nullptr, &data) != napi_ok) return nullptr;
+  const auto& exchanged = *static_cast<Exchanged*>(data);
+  FuseChannel& channel = *exchanged.channel;
+  const size_t length = ToUint32(env, arguments[0]);
+  assert(length <= exchanged.replySize);
+  if (length > 0 && write(channel.fd_, exchanged.reply, length) < 0) {
+    return FromResult(env, kUnsent + Fail());
   }
-  const ssize_t n = count == 1 ? write(channel->fd_, parts[0].iov_base, parts[0].iov_len)
-                               : writev(channel->fd_, parts, count);
-  return FromInt64(env, n < 0 ? Fail() : n);
+  const int32_t patience = ToInt32(env, arguments[1]);
+  ssize_t n = read(channel.fd_, exchanged.request, exchanged.requestSize);
+  if (n < 0 && errno == EAGAIN && patience > 0) {
+    n = channel.ReadPatiently(exchanged.request, exchanged.requestSize, patience);
+  }
+  return FromResult(env, n < 0 ? Fail() : n);
+}
+
+Napi::Value FuseChannel::Exchanger(const Napi::CallbackInfo& info) {
+  napi_env env = info.Env();
+  auto* exchanged = new Exchanged{this, nullptr, 0, nullptr, 0};
+  napi_get_buffer_info(env, info[0], &exchanged->request, &exchanged->requestSize);
+  napi_get_buffer_info(env, info[1], &exchanged->reply, &exchanged->replySize);
+  napi_value made = nullptr;
+  napi_create_function(env, "exchange", NAPI_AUTO_LENGTH, Exchange, exchanged, &made);
+  Napi::Function function(env, made);
+  const char* const names[] = {"channel", "request", "reply"};
+  const napi_value values[] = {info.This(), info[0], info[1]};
+  for (int i = 0; i < 3; i++) {
+    function.DefineProperty(Napi::PropertyDescriptor::Value(names[i], values[i]));
+  }
+  function.AddFinalizer([](Napi::Env, Exchanged* data) { delete data; }, exchanged);
+  return function;
 }
 
 Napi::Value FuseChannel::Start(const Napi::CallbackInfo& info) {

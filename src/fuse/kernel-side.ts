@@ -34,6 +34,6 @@ export class KernelSide implements Kernel {
   expireAttributes(node: NodeId, incarnation: number): void {
     // In place: without pages to drop the kernel takes no lock that a request could hold.
     const message = invalidateInodeMessage(node, -1, 0, incarnation);
-    this.#channel.send(message, message.length, undefined, 0, 0);
+    this.#channel.send(message, message.length);
   }
 }

@@ -27,7 +27,8 @@ export const INCARNATION_SHIFT = 21;
 const NODE_MASK = 2 ** INCARNATION_SHIFT - 1;
 /** How many incarnations the wire can tell apart. */
 export const INCARNATIONS = 2 ** (32 - INCARNATION_SHIFT);
-const PAGE_BYTES = 4096;
+/** Lengths of most writes are multiples of it: tar writes blocks of 512 bytes. */
+const UNIT_BYTES = 512;
 /** Where a WRITE's data starts. */
 const WRITE_DATA = IN_HEADER_BYTES + WRITE_IN_BYTES;
 
@@ -50,8 +51,8 @@ export class RequestBuffer {
   /** What to pass to FuseChannel.receive. */
   readonly buffer = allocateAligned(REQUEST_BUFFER_BYTES);
   readonly #words = new Uint32Array(this.buffer.buffer);
-  /** Views of WRITE data by page count, made once each: slicing costs more than decoding. */
-  readonly #pageViews: Buffer[] = [];
+  /** Views of WRITE data by length in units, made once each: slicing costs more than decoding. */
+  readonly #views: Buffer[] = [];
 
   /** Bytes of the whole message. */
   length = 0;
@@ -165,14 +166,14 @@ export class RequestBuffer {
         `request ${this.opcode} of ${this.length} bytes says that ${size} follow byte ${start}`,
       );
     }
-    if (start !== WRITE_DATA || size % PAGE_BYTES !== 0) {
+    if (start !== WRITE_DATA || size % UNIT_BYTES !== 0) {
       return this.buffer.subarray(start, this.length);
     }
-    const pages = size / PAGE_BYTES;
-    const known = this.#pageViews[pages];
+    const units = size / UNIT_BYTES;
+    const known = this.#views[units];
     if (known !== undefined) return known;
     const view = this.buffer.subarray(start, start + size);
-    this.#pageViews[pages] = view;
+    this.#views[units] = view;
     return view;
   }
 }

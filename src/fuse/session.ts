@@ -16,19 +16,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fuse, sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from "../system/constants.js";
-import {
-  EAGAIN,
-  ECONNABORTED,
-  EINTR,
-  EIO,
-  ENODEV,
-  ENOENT,
-  ENOSYS,
-  syscallError,
-} from "../system/errno.js";
+import { EINTR, EIO, ENODEV, ENOENT, ENOSYS, syscallError } from "../system/errno.js";
 import { FailedPreconditionError, SyscallError } from "../system/errors.js";
 import type { FuseChannel } from "../system/native.js";
-import { FUSE_INIT, IN_HEADER_BYTES, OUT_HEADER_BYTES } from "./constants.js";
+import { FUSE_INIT, IN_HEADER_BYTES } from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
 import { type FileSystem, LATER, type Result } from "./file-system.js";
 import { KernelSide } from "./kernel-side.js";
@@ -46,24 +37,19 @@ import { NO_ANSWER, OPERATIONS, type Operation } from "./operations.js";
 import { MalformedRequest, RefusedRequest } from "./request.js";
 import { handleResent, isResent } from "./resent.js";
 import type { Inheritance, SessionOptions } from "./session-options.js";
+import { Turns } from "./turns.js";
 import { Waiting } from "./waiting.js";
-import { WakeUps } from "./wake-ups.js";
 import { Warnings } from "./warnings.js";
 
-/** Requests handled before other sessions, timers and promises of the thread get their turn. */
-const BURST = 128;
 /** Read-ahead in KiB: one request of the largest size, so that cold sequential reads cost fewest round trips. */
 const READ_AHEAD_KIB = 1024;
 /** How long an unmounted connection may take to report its end before it counts as in use elsewhere. */
 const END_GRACE_MS = 1000;
-/** From here down the kernel refuses a reply's error code, as those never reach programs; the caller would hang. */
-const LOWEST_ERROR = -512;
 
 /** Sessions of this thread. */
 const serving = new Set<FuseSession>();
 /** Buffers of this thread, made with its first session. */
 let workspace: Workspace | undefined;
-const wakeUps = new WakeUps();
 
 /** One served mount. See the file comment. */
 export class FuseSession implements Exchange {
@@ -78,12 +64,16 @@ export class FuseSession implements Exchange {
 
   readonly notifier: Notifier;
   readonly #channel: FuseChannel;
+  readonly #turns: Turns;
   readonly #options: SessionOptions;
   readonly #warnings: Warnings;
   /** "major:minor"; undefined if the mount was gone before it could be seen. */
   readonly #device: string | undefined;
   #agreement: Agreement | undefined;
   readonly #waiting = new Waiting();
+  /** Of the reply that was put last. */
+  #answered: Operation | undefined;
+  #outcome = 0;
   #isOver = false;
   #resolveEnded: () => void = () => {};
   #resolveNegotiated: (hasPassthrough: boolean) => void = () => {};
@@ -135,13 +125,24 @@ export class FuseSession implements Exchange {
     this.#device = findMount(options.target)?.device;
     workspace ??= new Workspace();
     this.work = workspace;
+    this.#turns = new Turns(channel, {
+      turnee: {
+        isOver: () => this.#isOver,
+        serve: (received) => this.#serve(received),
+        refused: (error) => this.#undelivered(error),
+        ended: () => this.#end(),
+      },
+      work: workspace,
+      quick: options.quickWakeUps === true,
+      warnings: this.#warnings,
+    });
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
     this.negotiated = new Promise((resolve) => {
       this.#resolveNegotiated = resolve;
     });
-    const started = channel.start(() => this.#drain());
+    const started = channel.start(() => this.#turns.drain());
     if (started < 0) {
       channel.close();
       sys.umount2(toBytes(options.target), MNT_DETACH | UMOUNT_NOFOLLOW);
@@ -231,29 +232,6 @@ export class FuseSession implements Exchange {
     this.fileSystem.begin?.(new KernelSide(this.#channel, hasPassthrough, this.#warnings));
   }
 
-  /** Handles what waits, up to a burst; polling is level-triggered, so the rest comes back. */
-  #drain(): void {
-    const { buffer } = this.work.request;
-    const quick = this.#options.quickWakeUps === true;
-    let served = 0;
-    for (let tried = 0; tried < BURST && !this.#isOver; tried++) {
-      const received = wakeUps.receive(this.#channel, buffer, served > 0 && quick);
-      if (received >= 0) {
-        this.#serve(received);
-        served++;
-        continue;
-      }
-      if (received === -EAGAIN) break;
-      // ENOENT: the request was interrupted before we could have it.
-      if (received === -EINTR || received === -ENOENT) continue;
-      if (received !== -ENODEV && received !== -ECONNABORTED) {
-        this.#warnings.warn("receive failed", syscallError(received, "read", "/dev/fuse"));
-      }
-      this.#end();
-    }
-    if (quick) wakeUps.note(served);
-  }
-
   #serve(received: number): void {
     const { request } = this.work;
     let operation: Operation | undefined;
@@ -282,9 +260,10 @@ export class FuseSession implements Exchange {
     } else if (typeof outcome !== "number") {
       this.#defer(outcome, operation);
     } else if (outcome !== NO_REPLY) {
-      const sent = this.#reply(request.uniqueLow, request.uniqueHigh, outcome);
-      if (sent < 0) this.#undelivered(operation, outcome, sent);
-      else if (request.opcode === FUSE_INIT && outcome > 0) this.#initialised();
+      this.#answered = operation;
+      this.#outcome = outcome;
+      this.#turns.put(request.uniqueLow, request.uniqueHigh, outcome);
+      if (request.opcode === FUSE_INIT && outcome > 0 && this.#turns.flush()) this.#initialised();
     }
   }
 
@@ -295,22 +274,11 @@ export class FuseSession implements Exchange {
     return operation.handle(this);
   }
 
-  /** Sends a reply: `outcome` is the length of the body put before, or a negative errno. */
-  #reply(uniqueLow: number, uniqueHigh: number, outcome: number): number {
-    const { reply } = this.work;
-    const body = Math.max(outcome, 0);
-    let error = Math.min(outcome, 0);
-    if (error <= LOWEST_ERROR) {
-      this.#warnings.warn(`a handler answered ${error}, which is no error number`);
-      error = -EIO;
-    }
-    reply.header(uniqueLow, uniqueHigh, body, error);
-    return this.#channel.send(reply.buffer, OUT_HEADER_BYTES + body, undefined, 0, 0);
-  }
-
-  #undelivered(operation: Operation | undefined, outcome: number, sent: number): void {
+  /** The reply to the request at hand was refused. */
+  #undelivered(sent: number): void {
     const { entry, request } = this.work;
-    if (operation?.givesEntry === true && outcome > 0 && entry.node !== 0) {
+    const operation = this.#answered;
+    if (operation?.givesEntry === true && this.#outcome > 0 && entry.node !== 0) {
       this.#guard("forget", () => this.fileSystem.forget(entry.node, 1));
     }
     // ENOENT: nobody waits any more. ENODEV: nor will they; the next receive says so.
@@ -319,14 +287,14 @@ export class FuseSession implements Exchange {
       `${operation?.name} reply refused`,
       syscallError(sent, "write", "/dev/fuse"),
     );
-    this.#reply(request.uniqueLow, request.uniqueHigh, -EIO);
+    this.#turns.answer(request.uniqueLow, request.uniqueHigh, -EIO);
   }
 
   #defer(promise: Promise<Result>, operation: Operation | undefined): void {
     const { uniqueHigh, uniqueLow } = this.work.request;
     const settled = promise.catch((error: unknown) => this.#failed(operation, error));
     this.#afterwards(settled, (result) => {
-      this.#reply(uniqueLow, uniqueHigh, Math.min(result, 0));
+      this.#turns.answer(uniqueLow, uniqueHigh, Math.min(result, 0));
     });
   }
 
@@ -337,6 +305,7 @@ export class FuseSession implements Exchange {
     this.#afterwards(this.fileSystem.ready!(), () => {
       kept.copy(buffer);
       this.#serve(received);
+      this.#turns.flush();
     });
   }
 
@@ -352,7 +321,7 @@ export class FuseSession implements Exchange {
   interrupt(unique: number): void {
     // Others stay: an fsync or open that fails with EINTR is more than programs are prepared for.
     if (!this.#waiting.releaseTheDying(unique)) return;
-    this.#reply(unique >>> 0, Math.floor(unique / 2 ** 32), -EINTR);
+    this.#turns.answer(unique >>> 0, Math.floor(unique / 2 ** 32), -EINTR);
   }
 
   /** Logs what a handler threw; what the caller gets is EIO. A FORGET that fails has no caller. */

@@ -17,7 +17,6 @@
 import { openSync, readFileSync, writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { performance } from "node:perf_hooks";
-import type { FuseChannel } from "../system/native.js";
 
 /** Where the wish is written; for root. */
 export const CPU_LATENCY_DEVICE = "/dev/cpu_dma_latency";
@@ -102,14 +101,6 @@ export class WakeUps {
       return 0;
     }
     return PATIENCE_US;
-  }
-
-  /** Receives the next request, in a burst with patience if that is `allowed`; see `FuseChannel.receive`. */
-  receive(channel: FuseChannel, buffer: Buffer, allowed: boolean): number {
-    const patience = allowed ? this.patienceUs() : 0;
-    const received = channel.receive(buffer, patience);
-    if (patience > 0) this.learn(received > 0);
-    return received;
   }
 
   /** Whether patience was rewarded. */

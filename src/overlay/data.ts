@@ -50,9 +50,14 @@ function readableFd(tree: OverlayTree, id: NodeId): number {
 export function read(tree: OverlayTree, id: NodeId, offset: number, target: Buffer): Result {
   const fd = readableFd(tree, id);
   if (fd < 0) return fd;
+  // Mostly the first call gets all there is: what a lower file has is known, so that nobody need ask for more.
+  const end = tree.node(id)?.hasUpper
+    ? Infinity
+    : tree.index.attributes(id, tree.lowerAttributes).size;
+  const wanted = Math.min(target.length, end - offset);
   let done = 0;
-  while (done < target.length) {
-    const count = sys.pread(fd, target, done, target.length - done, offset + done);
+  while (done < wanted) {
+    const count = sys.pread(fd, target, done, wanted - done, offset + done);
     if (count < 0) return done > 0 ? done : count;
     if (count === 0) break;
     done += count;

@@ -42,6 +42,9 @@ function giveOneUp(): void {
 export class DescriptorCache {
   readonly #capacity: number;
   readonly #descriptors = new Map<number, number>();
+  /** The most recently used, which one request after the other asks for; its key is 0 when there is none. */
+  #lastKey = 0;
+  #lastFd = -1;
 
   /** @param capacity how many descriptors to keep at most; at least 8 */
   constructor(capacity: number) {
@@ -55,18 +58,25 @@ export class DescriptorCache {
 
   /** The descriptor of `key`, now the most recently used, or -1. Borrowed until the next `put`s. */
   get(key: number): number {
+    if (key === this.#lastKey) return this.#lastFd;
     const fd = this.#descriptors.get(key);
     if (fd === undefined) return -1;
     // A Map iterates in insertion order: to insert again is to mark as used.
     this.#descriptors.delete(key);
-    this.#descriptors.set(key, fd);
+    this.#insert(key, fd);
     return fd;
+  }
+
+  #insert(key: number, fd: number): void {
+    this.#descriptors.set(key, fd);
+    this.#lastKey = key;
+    this.#lastFd = fd;
   }
 
   /** Takes ownership of `fd` and returns it. */
   put(key: number, fd: number): number {
     this.drop(key);
-    this.#descriptors.set(key, fd);
+    this.#insert(key, fd);
     held++;
     if (this.#descriptors.size > this.#capacity) this.dropOldest();
     else if (held > THREAD_CAPACITY) giveOneUp();
@@ -86,6 +96,7 @@ export class DescriptorCache {
     const fd = this.#descriptors.get(key);
     if (fd === undefined) return;
     this.#descriptors.delete(key);
+    if (key === this.#lastKey) this.#lastKey = 0;
     held--;
     sys.close(fd);
   }
@@ -95,6 +106,7 @@ export class DescriptorCache {
     for (const fd of this.#descriptors.values()) sys.close(fd);
     held -= this.#descriptors.size;
     this.#descriptors.clear();
+    this.#lastKey = 0;
     const at = caches.indexOf(this);
     if (at >= 0) caches.splice(at, 1);
   }

@@ -98,10 +98,10 @@ export class DirectoryState {
   delete(name: ByteString): void {
     const entry = this.#names.get(name);
     if (entry === undefined) return;
-    this.subdirectories -= this.#weight(name);
+    this.subdirectories -= weight(entry.type);
     this.#names.delete(name);
     this.#leaveOrder(entry);
-    this.subdirectories += this.#weight(name);
+    this.subdirectories += this.#lowerWeight(this.lowerInode(name));
   }
 
   /** Makes the state equal to a fresh listing, keeping the cookies of what stayed. */
@@ -137,27 +137,25 @@ export class DirectoryState {
   }
 
   #set(name: ByteString, isWhiteout: boolean, type: number, id: NodeId): void {
-    this.subdirectories -= this.#weight(name);
     const known = this.#names.get(name);
     if (known !== undefined) {
+      this.subdirectories -= weight(known.type);
       known.isWhiteout = isWhiteout;
       known.type = type;
       known.id = id;
     } else {
-      const isLower = this.lowerInode(name) !== 0;
+      const lower = this.lowerInode(name);
+      this.subdirectories -= this.#lowerWeight(lower);
+      const isLower = lower !== 0;
       const entry = { name, isLower, cookie: 0, isWhiteout, type, id, present: true };
       this.#names.set(name, entry);
       if (!isLower) this.#fresh.push(entry);
     }
-    this.subdirectories += this.#weight(name);
+    this.subdirectories += weight(type);
   }
 
-  /** 1 when the merged view shows a directory under this name. */
-  #weight(name: ByteString): number {
-    const entry = this.#names.get(name);
-    if (entry !== undefined) return entry.type === S_IFDIR ? 1 : 0;
-    const lower = this.lowerInode(name);
-    return lower !== 0 && (this.#index.mode(lower) & S_IFMT) === S_IFDIR ? 1 : 0;
+  #lowerWeight(lower: number): number {
+    return lower === 0 ? 0 : weight(this.#index.mode(lower) & S_IFMT);
   }
 
   #leaveOrder(entry: UpperName): void {
@@ -206,4 +204,9 @@ export class DirectoryState {
     }
     return low;
   }
+}
+
+/** What a name of this type adds to the number of subdirectories. A whiteout's type is that of a device. */
+function weight(type: number): number {
+  return type === S_IFDIR ? 1 : 0;
 }

@@ -183,6 +183,17 @@ export interface Syscalls {
   errnoText(errno: number): string;
 }
 
+/**
+ * Sends the first `replyLength` bytes of the reply buffer (0: nothing), then receives into the request
+ * buffer: one call for what `send` and `receive` do, and the cheapest way into native code.
+ *
+ * @returns as `receive`; or EXCHANGE_UNSENT minus an errno when the reply was refused, and nothing received
+ */
+export type FuseExchange = (replyLength: number, patienceUs: number) => number;
+
+/** See `FuseExchange`: results below it are those of sending. */
+export const EXCHANGE_UNSENT = -4096;
+
 /** One /dev/fuse connection; owns its descriptor. Made by `FuseNative.mount` or `fromDescriptor`. */
 export interface FuseChannel {
   readonly fd: number;
@@ -191,14 +202,10 @@ export interface FuseChannel {
    * When none waits it keeps trying for `patienceUs`, giving up the CPU to others between the tries.
    */
   receive(target: Buffer, patienceUs: number): number;
-  /** writev(2) of the first `headerLength` bytes of `head` and of `body[bodyStart, +bodyLength)` (may be absent). */
-  send(
-    head: Buffer,
-    headLength: number,
-    body: Buffer | undefined,
-    bodyStart: number,
-    bodyLength: number,
-  ): number;
+  /** Writes the first `length` bytes of a message, a reply or a notification. */
+  send(message: Buffer, length: number): number;
+  /** The function through which a session takes its turns; it keeps the channel and both buffers alive. */
+  exchanger(request: Buffer, reply: Buffer): FuseExchange;
   /**
    * Writes a notification (a whole message, copied) on a thread of its own and resolves with 0 or a
    * negative errno: the kernel may make the writer wait for a lock that a request now waiting for

@@ -2,17 +2,29 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { FUSE_INIT_EXT } from "../../../src/fuse/constants.js";
-import { ReplyBuffer } from "../../../src/fuse/reply.js";
+import { FUSE_INIT, FUSE_INIT_EXT } from "../../../src/fuse/constants.js";
+import { type InitReply, ReplyBuffer } from "../../../src/fuse/reply.js";
 import { REQUEST_BUFFER_BYTES, RequestBuffer } from "../../../src/fuse/request.js";
 import { fuse } from "../../../src/system/addon.js";
 import { toBytes } from "../../../src/system/bytes.js";
 import { MNT_DETACH } from "../../../src/system/constants.js";
 import { EAGAIN, EBADF, EINVAL, ENODEV, ENOENT } from "../../../src/system/errno.js";
-import type { FuseChannel } from "../../../src/system/native.js";
+import { EXCHANGE_UNSENT, type FuseChannel } from "../../../src/system/native.js";
 
 /** 7.40: the kernel reads and writes backing files itself. */
 const FUSE_PASSTHROUGH_FLAGS2 = 1 << 5;
+const INIT: InitReply = {
+  minor: 45,
+  maxReadahead: 131_072,
+  flags: FUSE_INIT_EXT,
+  flags2: FUSE_PASSTHROUGH_FLAGS2,
+  maxBackground: 12,
+  congestionThreshold: 9,
+  maxWrite: 1 << 20,
+  timeGranularityNs: 1,
+  maxPages: 256,
+  maxStackDepth: 1,
+};
 
 let directory: string;
 let channel: FuseChannel;
@@ -35,20 +47,9 @@ function initialise(): void {
   const request = new RequestBuffer();
   request.begin(channel.receive(request.buffer, 0));
   const reply = new ReplyBuffer();
-  const length = reply.init({
-    minor: 45,
-    maxReadahead: 131_072,
-    flags: FUSE_INIT_EXT,
-    flags2: FUSE_PASSTHROUGH_FLAGS2,
-    maxBackground: 12,
-    congestionThreshold: 9,
-    maxWrite: 1 << 20,
-    timeGranularityNs: 1,
-    maxPages: 256,
-    maxStackDepth: 1,
-  });
+  const length = reply.init(INIT);
   reply.header(request.uniqueLow, request.uniqueHigh, length, 0);
-  expect(channel.send(reply.buffer, 16 + length, undefined, 0, 0)).toBe(16 + length);
+  expect(channel.send(reply.buffer, 16 + length)).toBe(16 + length);
 }
 
 test("a channel tells that nothing waits, and that it was unmounted", async () => {
@@ -60,22 +61,28 @@ test("a channel tells that nothing waits, and that it was unmounted", async () =
   expect(await fuse.umountAsync(toBytes(directory), 0)).toBe(-EINVAL);
 });
 
-test("a reply goes out in two parts without being joined", () => {
+test("an exchange sends a reply and receives the next request in one call", async () => {
   const request = new RequestBuffer();
-  request.begin(channel.receive(request.buffer, 0));
   const reply = new ReplyBuffer();
-  reply.header(request.uniqueLow, request.uniqueHigh, 64, 0);
-  const body = Buffer.alloc(100);
-  body.writeUInt32LE(7, 20);
-  body.writeUInt32LE(45, 24);
-  expect(channel.send(reply.buffer, 16, body, 20, 64)).toBe(80);
+  const exchange = channel.exchanger(request.buffer, reply.buffer);
+  request.begin(exchange(0, 0));
+  expect(request.opcode).toBe(FUSE_INIT);
+  const body = reply.init(INIT);
+  reply.header(request.uniqueLow, request.uniqueHigh, body, 0);
+  expect(exchange(16 + body, 0)).toBe(-EAGAIN);
+  reply.header(12_346, 0, 0, 0);
+  expect(exchange(16, 0)).toBe(EXCHANGE_UNSENT - ENOENT);
+  await fuse.umountAsync(toBytes(directory), 0);
+  expect(exchange(0, 0)).toBe(-ENODEV);
+  channel.close();
+  expect(exchange(0, 0)).toBe(-EBADF);
 });
 
 test("a reply to nobody is refused", () => {
   initialise();
   const reply = new ReplyBuffer();
   reply.header(12_346, 0, 0, 0);
-  expect(channel.send(reply.buffer, 16, undefined, 0, 0)).toBe(-ENOENT);
+  expect(channel.send(reply.buffer, 16)).toBe(-ENOENT);
 });
 
 test("backing files are registered and released", () => {
@@ -113,7 +120,7 @@ test("a closed channel refuses everything, and may be closed again", () => {
   channel.stop();
   expect(channel.fd).toBe(-1);
   expect(channel.receive(Buffer.alloc(10), 0)).toBe(-EBADF);
-  expect(channel.send(Buffer.alloc(16), 16, undefined, 0, 0)).toBe(-EBADF);
+  expect(channel.send(Buffer.alloc(16), 16)).toBe(-EBADF);
   expect(channel.start(() => {})).toBeLessThan(0);
 });
 
