@@ -99,7 +99,7 @@ export class LayerTasks {
     return this.#pool.run("buildIndex", task, { isUrgent: true });
   }
 
-  /** Makes an upper directory (with the chain's root's attributes) and its work directory. */
+  /** Gives an upper directory that was never mounted the attributes of the chain's root. */
   prepareUpper(task: UpperTask): Promise<void> {
     return this.#chores.run("prepareUpper", task);
   }

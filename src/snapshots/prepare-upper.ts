@@ -1,8 +1,6 @@
-/** Making the directories of a new view. */
+/** The root of an upper directory that nobody has mounted yet. */
 
-import { mkdirSync } from "node:fs";
 import { type ChainIndex, type InodeAttributes, ROOT_INODE } from "../overlay/chain-index.js";
-import { WORK_INDEX, WORK_ORPHANS, WORK_TEMPORARY } from "../overlay/format.js";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { AT_FDCWD, AT_SYMLINK_NOFOLLOW } from "../system/constants.js";
@@ -10,20 +8,12 @@ import { must } from "../system/errno.js";
 import type { UpperTask } from "./layer-tasks.js";
 
 /**
- * Makes the work directory, then an upper directory with the attributes of the chain's root: in an
+ * Gives an upper directory the attributes of the chain's root, as its first mount would do: in an
  * overlay the upper's root is the one that programs see.
  *
  * @throws SyscallError
  */
-export function prepareUpper(task: UpperTask, index: ChainIndex): void {
-  for (const name of [WORK_TEMPORARY, WORK_INDEX, WORK_ORPHANS]) {
-    mkdirSync(`${task.workDir}/${name}`, { recursive: true, mode: 0o700 });
-  }
-  mkdirSync(task.upperDir, { mode: 0o700 });
-  copyRootAttributes(task, index);
-}
-
-function copyRootAttributes({ upperDir, privileged }: UpperTask, index: ChainIndex): void {
+export function prepareUpper({ upperDir, privileged }: UpperTask, index: ChainIndex): void {
   const root = index.attributes(ROOT_INODE, {} as InodeAttributes);
   const upper = toBytes(upperDir);
   // The owner first: chown clears mode bits, and the times last: everything else moves them.

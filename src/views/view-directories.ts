@@ -1,8 +1,10 @@
 /** Upper and work directories: `views/<id>/{upper,work}` below the root. */
 
 import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
+import { WORK_INDEX, WORK_ORPHANS, WORK_TEMPORARY } from "../overlay/format.js";
 import type { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import { syncDirectory } from "../snapshots/sync.js";
@@ -46,16 +48,16 @@ export class ViewDirectories {
   }
 
   /**
-   * Makes an empty upper directory that looks like the chain's root (owner, mode, times, xattrs:
-   * the upper's are the ones that programs see), and its work directory. Durable on return.
+   * Makes an empty upper directory and its work directory; the first mount gives the upper's root the
+   * attributes of the image's. Durable on return. No work for another thread, which would have to be
+   * started first: a mount waits for it.
    */
-  async create(
-    viewId: string,
-    chain: { indexPath: string | undefined; layerDirs: readonly string[] },
-    privileged: boolean,
-  ): Promise<void> {
+  async create(viewId: string): Promise<void> {
     const { upper, work } = this.of(viewId);
-    await this.#tasks.prepareUpper({ upperDir: upper, workDir: work, ...chain, privileged });
+    for (const name of [WORK_TEMPORARY, WORK_INDEX, WORK_ORPHANS]) {
+      mkdirSync(path.join(work, name), { recursive: true, mode: 0o700 });
+    }
+    mkdirSync(upper, { mode: 0o700 });
     await syncDirectory(path.dirname(upper));
     await syncDirectory(this.#directory);
   }

@@ -8,12 +8,12 @@ import type { StackDepth } from "../fuse/negotiation.js";
 import { ExchangeNote } from "../fuse/resent.js";
 import { FuseSession } from "../fuse/session.js";
 import type { Inheritance, SessionOptions } from "../fuse/session-options.js";
-import { emptyIndex, openIndex } from "../layers/index-reader.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
 import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
 import { serveWorker } from "../snapshots/worker-server.js";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
 import { stackDepthFor } from "./io-mode.js";
+import { SharedIndexes } from "./shared-indexes.js";
 import type {
   MountResult,
   MountTask,
@@ -23,11 +23,6 @@ import type {
   ViewWorkerOptions,
 } from "./view-protocol.js";
 
-interface SharedIndex {
-  readonly index: ChainIndex;
-  users: number;
-}
-
 interface Mounted {
   readonly session: FuseSession;
   readonly fileSystem: OverlayFileSystem;
@@ -35,22 +30,8 @@ interface Mounted {
 }
 
 const { quickWakeUps } = workerData as ViewWorkerOptions;
-const indexes = new Map<string, SharedIndex>();
+const indexes = new SharedIndexes();
 const mounts = new Map<string, Mounted>();
-
-function acquireIndex(path: string | undefined): ChainIndex {
-  if (path === undefined) return emptyIndex();
-  const shared = indexes.get(path) ?? { index: openIndex(path), users: 0 };
-  shared.users++;
-  indexes.set(path, shared);
-  return shared.index;
-}
-
-function releaseIndex(path: string | undefined): void {
-  if (path === undefined) return;
-  const shared = indexes.get(path);
-  if (shared !== undefined && --shared.users === 0) indexes.delete(path);
-}
 
 async function serve(task: ServeTask): Promise<MountResult> {
   const { viewId, inheritance } = task;
@@ -58,7 +39,7 @@ async function serve(task: ServeTask): Promise<MountResult> {
   const { io, readOnly, layerDirs, upperDir } = task;
   const directories = upperDir === undefined ? layerDirs : [...layerDirs, upperDir];
   const stackDepth = stackDepthFor(io, readOnly, directories);
-  const index = acquireIndex(task.indexPath);
+  const index = indexes.acquire(task.indexPath);
   let session: FuseSession;
   try {
     const fileSystem = openFileSystem(task, index);
@@ -69,7 +50,7 @@ async function serve(task: ServeTask): Promise<MountResult> {
         : FuseSession.resume(options, inheritance);
     mounts.set(viewId, { session, fileSystem, indexPath: task.indexPath });
   } catch (error) {
-    releaseIndex(task.indexPath);
+    indexes.release(task.indexPath);
     throw error;
   }
   const hasPassthrough = await session.negotiated;
@@ -124,7 +105,7 @@ function ended(viewId: string): void {
   if (mounted === undefined) return;
   mounts.delete(viewId);
   mounted.session.close();
-  releaseIndex(mounted.indexPath);
+  indexes.release(mounted.indexPath);
   send({ kind: "ended", viewId });
 }
 

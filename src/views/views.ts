@@ -160,7 +160,7 @@ export class Views {
   }
 
   /**
-   * Makes a view, not yet mounted.
+   * Makes a view, not yet mounted. Its first mount makes it durable: one flush less to wait for.
    *
    * @throws InvalidArgumentError a bad name
    * @throws AlreadyExistsError the name is taken
@@ -169,15 +169,12 @@ export class Views {
   async prepare(o: NewView): Promise<ViewRow> {
     const name = o.name ?? generateViewName((text) => this.#isTaken(text));
     this.checkNewName(name);
-    const chain = {
-      indexPath: this.#snapshots.indexPath(o.chainId),
-      layerDirs: this.#snapshots.layerDirs(o.chainId),
-    };
+    this.#snapshots.layerDirs(o.chainId); // throws for a chain that is not unpacked
     const id = this.#directories.newId();
     const { imageId, manifestDigest, chainId, readOnly } = o;
     try {
-      if (!readOnly) await this.#directories.create(id, chain, this.#privileged);
-      const view = this.#database.views.insert({
+      if (!readOnly) await this.#directories.create(id);
+      const row = {
         id,
         name,
         image: o.image,
@@ -189,7 +186,8 @@ export class Views {
         mounted: false,
         ...(o.isTransient === true ? { labels: { [TRANSIENT_LABEL]: "true" } } : {}),
         ...(o.io === undefined ? {} : { io: o.io }),
-      });
+      };
+      const view = this.#database.lazyTransaction(() => this.#database.views.insert(row));
       this.#tell("create", view);
       return view;
     } catch (error) {
@@ -366,7 +364,9 @@ export class Views {
     if (upperDir === undefined || workDir === undefined) return undefined;
     // Pages that programs dirtied through mappings are in the view's page cache, not yet in the upper.
     if (this.isMounted(view)) await syncFileSystem(view.target);
-    return { upperDir, workDir, ...this.#layers(view) };
+    const upper = { upperDir, workDir, ...this.#layers(view) };
+    if (view.target === "") await this.#tasks.prepareUpper(upper);
+    return upper;
   }
 
   #markUnmounted(viewId: string): void {

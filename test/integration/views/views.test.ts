@@ -145,11 +145,21 @@ describe("a crashed thread", () => {
 });
 
 describe("a view", () => {
-  it("has an upper directory that looks like the image's root", async () => {
+  it("has an upper directory that looks like the image's root once it was mounted", async () => {
     const view = await prepare("v");
+    await views.mount("v");
     const upper = statSync(views.upperDir(view)!);
     const lower = statSync(snapshots.layerDirs(chainId)[0]!);
     expect([upper.mode, upper.uid, upper.mtimeMs]).toEqual([lower.mode, lower.uid, lower.mtimeMs]);
+  });
+
+  it("that was never mounted looks like the image's root to who reads its upper directory", async () => {
+    await prepare("v");
+    const lower = statSync(snapshots.layerDirs(chainId)[0]!);
+    await views.withUpper("v", async (_view, upper) => {
+      const { mode, uid, mtimeMs } = statSync(upper!.upperDir);
+      expect([mode, uid, mtimeMs]).toEqual([lower.mode, lower.uid, lower.mtimeMs]);
+    });
   });
 
   it("of an image without layers is an empty root that can be written", async () => {
