@@ -25,7 +25,6 @@ struct BackingMap {
   uint32_t flags;
   uint64_t padding;
 };
-constexpr unsigned long kIocClone = _IOR(229, 0, uint32_t);
 constexpr unsigned long kIocBackingOpen = _IOW(229, 1, BackingMap);
 constexpr unsigned long kIocBackingClose = _IOW(229, 2, uint32_t);
 
@@ -93,7 +92,6 @@ class FuseChannel : public Napi::ObjectWrap<FuseChannel> {
   void Stop(const Napi::CallbackInfo& info);
   Napi::Value BackingOpen(const Napi::CallbackInfo& info);
   Napi::Value BackingClose(const Napi::CallbackInfo& info);
-  Napi::Value Clone(const Napi::CallbackInfo& info);
   Napi::Value NotifyAsync(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
   void StopPolling();
@@ -160,12 +158,6 @@ uint32_t ToUint32(napi_env env, napi_value value) {
   return number;
 }
 
-int32_t ToInt32(napi_env env, napi_value value) {
-  int32_t number = 0;
-  napi_get_value_int32(env, value, &number);
-  return number;
-}
-
 // A message's length or an error; no message is as long as 2 GiB.
 napi_value FromResult(napi_env env, ssize_t result) {
   napi_value value = nullptr;
@@ -184,7 +176,6 @@ Napi::Function FuseChannel::Define(Napi::Env env) {
                          InstanceMethod<&FuseChannel::Stop>("stop"),
                          InstanceMethod<&FuseChannel::BackingOpen>("backingOpen"),
                          InstanceMethod<&FuseChannel::BackingClose>("backingClose"),
-                         InstanceMethod<&FuseChannel::Clone>("clone"),
                          InstanceMethod<&FuseChannel::NotifyAsync>("notifyAsync"),
                          InstanceMethod<&FuseChannel::Close>("close"),
                      });
@@ -239,15 +230,13 @@ ssize_t FuseChannel::ReadPatiently(void* data, size_t size, uint32_t microsecond
 }
 
 napi_value FuseChannel::Receive(napi_env env, napi_callback_info info) {
-  napi_value arguments[2];
+  napi_value arguments[1];
   FuseChannel* channel = ChannelOf(env, info, arguments);
   if (channel == nullptr) return nullptr;
   void* data = nullptr;
   size_t size = 0;
   napi_get_buffer_info(env, arguments[0], &data, &size);
-  ssize_t n = read(channel->fd_, data, size);
-  const uint32_t patience = ToUint32(env, arguments[1]);
-  if (n < 0 && errno == EAGAIN && patience > 0) n = channel->ReadPatiently(data, size, patience);
+  const ssize_t n = read(channel->fd_, data, size);
   return FromResult(env, n < 0 ? Fail() : n);
 }
 
@@ -278,7 +267,7 @@ napi_value FuseChannel::Exchange(napi_env env, napi_callback_info info) {
   if (length > 0 && write(channel.fd_, exchanged.reply, length) < 0) {
     return FromResult(env, kUnsent + Fail());
   }
-  const int32_t patience = ToInt32(env, arguments[1]);
+  const uint32_t patience = ToUint32(env, arguments[1]);
   ssize_t n = read(channel.fd_, exchanged.request, exchanged.requestSize);
   if (n < 0 && errno == EAGAIN && patience > 0) {
     n = channel.ReadPatiently(exchanged.request, exchanged.requestSize, patience);
@@ -339,20 +328,6 @@ Napi::Value FuseChannel::BackingClose(const Napi::CallbackInfo& info) {
   uint32_t id = info[0].As<Napi::Number>().Uint32Value();
   int result = ioctl(fd_, kIocBackingClose, &id);
   return Napi::Number::New(info.Env(), result < 0 ? Fail() : result);
-}
-
-Napi::Value FuseChannel::Clone(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  int fd = open("/dev/fuse", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-  if (fd < 0) return Napi::Number::New(env, Fail());
-  auto source = static_cast<uint32_t>(fd_);
-  if (ioctl(fd, kIocClone, &source) != 0) {
-    int error = Fail();
-    close(fd);
-    return Napi::Number::New(env, error);
-  }
-  Napi::Function constructor = info.This().As<Napi::Object>().Get("constructor").As<Napi::Function>();
-  return constructor.New({Napi::Number::New(env, fd)});
 }
 
 Napi::Value FuseChannel::NotifyAsync(const Napi::CallbackInfo& info) {

@@ -48,7 +48,7 @@ export interface InitReply {
 
 /** The reply in the making. One per thread: a body is valid until the next one is put. */
 export class ReplyBuffer {
-  /** What to pass to FuseChannel.send. */
+  /** What a session sends from. */
   readonly buffer = allocateAligned(REPLY_BUFFER_BYTES);
   readonly #words = new Uint32Array(this.buffer.buffer);
   readonly #pageViews: Buffer[] = [];

@@ -48,7 +48,7 @@ export class RefusedRequest extends Error {
 
 /** The request at hand. One per thread: valid until the next `begin`. */
 export class RequestBuffer {
-  /** What to pass to FuseChannel.receive. */
+  /** What a session receives into. */
   readonly buffer = allocateAligned(REQUEST_BUFFER_BYTES);
   readonly #words = new Uint32Array(this.buffer.buffer);
   /** Views of WRITE data by length in units, made once each: slicing costs more than decoding. */

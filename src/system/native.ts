@@ -185,7 +185,8 @@ export interface Syscalls {
 
 /**
  * Sends the first `replyLength` bytes of the reply buffer (0: nothing), then receives into the request
- * buffer: one call for what `send` and `receive` do, and the cheapest way into native code.
+ * buffer: one call for what `send` and `receive` do, and the cheapest way into native code. When no
+ * request waits it keeps trying for `patienceUs`, giving up the CPU to others between the tries.
  *
  * @returns as `receive`; or EXCHANGE_UNSENT minus an errno when the reply was refused, and nothing received
  */
@@ -197,11 +198,8 @@ export const EXCHANGE_UNSENT = -4096;
 /** One /dev/fuse connection; owns its descriptor. Made by `FuseNative.mount` or `fromDescriptor`. */
 export interface FuseChannel {
   readonly fd: number;
-  /**
-   * Reads one request into `target`: its length, or -EAGAIN (none waits), -ENODEV (unmounted), -EINTR …
-   * When none waits it keeps trying for `patienceUs`, giving up the CPU to others between the tries.
-   */
-  receive(target: Buffer, patienceUs: number): number;
+  /** Reads one request into `target`: its length, or -EAGAIN (none waits), -ENODEV (unmounted), -EINTR … */
+  receive(target: Buffer): number;
   /** Writes the first `length` bytes of a message, a reply or a notification. */
   send(message: Buffer, length: number): number;
   /** The function through which a session takes its turns; it keeps the channel and both buffers alive. */
@@ -219,8 +217,6 @@ export interface FuseChannel {
   /** FUSE_DEV_IOC_BACKING_OPEN: a backing id, or a negative errno. */
   backingOpen(fd: number): number;
   backingClose(id: number): number;
-  /** A second descriptor for the same connection (FUSE_DEV_IOC_CLONE). */
-  clone(): FuseChannel | number;
   /** Stops polling and closes the descriptor; the kernel aborts the connection with the last one. Idempotent. */
   close(): void;
 }
