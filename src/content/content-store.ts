@@ -21,6 +21,7 @@ import {
   UnavailableError,
 } from "../system/errors.js";
 import { type Digest, digestOf, hexOf } from "./digest.js";
+import type { MakeRoom } from "./disk-full.js";
 import { Ingest, type IngestedBlob, type IngestOptions } from "./ingest.js";
 import { ioError } from "./io-error.js";
 
@@ -49,13 +50,16 @@ export class ContentStore {
   readonly #database: Database;
   readonly #blobDir: string;
   readonly #ingestDir: string;
+  readonly #makeRoom: MakeRoom | undefined;
   /** How many ingests and adoptions have each digest in hand; garbage collection keeps them. */
   readonly #busy = new Map<Digest, number>();
   readonly #busyRefs = new Set<string>();
 
-  constructor(root: string, database: Database) {
+  /** @param makeRoom called when an ingest finds the disk full; then it goes on */
+  constructor(root: string, database: Database, makeRoom?: MakeRoom) {
     this.root = root;
     this.#database = database;
+    this.#makeRoom = makeRoom;
     this.#blobDir = path.join(root, "blobs", "sha256");
     this.#ingestDir = path.join(root, "ingest");
   }
@@ -193,6 +197,7 @@ export class ContentStore {
         this.#admit(file, blob),
       confirm: (digest: Digest, size: number, lease: string | undefined) =>
         this.#insert({ digest, size, ...(lease === undefined ? {} : { lease }) }),
+      makeRoom: this.#makeRoom,
       discard: (file: string) => rm(file, { force: true }),
     };
   }

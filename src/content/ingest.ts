@@ -6,6 +6,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { Labels } from "../metadata/labels.js";
 import { CorruptDataError, FailedPreconditionError } from "../system/errors.js";
 import type { Digest } from "./digest.js";
+import { type MakeRoom, withRoom } from "./disk-full.js";
 import { ioError } from "./io-error.js";
 
 /** What is known of the content beforehand, and what becomes of it. */
@@ -38,6 +39,8 @@ export type IngestHost = {
   ): Promise<boolean>;
   /** Records that an existing blob is wanted (lease, labels untouched). */
   confirm(digest: Digest, size: number, lease: string | undefined): void;
+  /** Asked when the disk is full; absent: the ingest fails. */
+  readonly makeRoom?: MakeRoom | undefined;
   /** Removes a partial file, if it is still there. */
   discard(file: string): Promise<void>;
   /** Called once, however the ingest ends. */
@@ -91,7 +94,7 @@ export class Ingest {
    * Appends bytes; `chunk` may be reused once the promise is fulfilled.
    *
    * @throws CorruptDataError more bytes than `expectedSize`
-   * @throws ResourceExhaustedError the disk is full
+   * @throws ResourceExhaustedError the disk is full, and no room could be made
    */
   async write(chunk: Uint8Array): Promise<void> {
     this.#assertOpen("write to");
@@ -104,7 +107,7 @@ export class Ingest {
     }
     try {
       // The write runs on another thread while this one hashes.
-      const written = this.#handle && writeFully(this.#handle, chunk, this.#offset);
+      const written = this.#handle && this.#append(this.#handle, chunk);
       this.#hash.update(chunk);
       await written;
       this.#offset += chunk.length;
@@ -167,6 +170,18 @@ export class Ingest {
     this.#end();
   }
 
+  async #append(handle: FileHandle, chunk: Uint8Array): Promise<void> {
+    const { makeRoom } = this.#host;
+    const position = this.#offset;
+    for (let done = 0; done < chunk.length; ) {
+      // A short write happens when the disk fills up in its middle; the next one reports ENOSPC.
+      const { bytesWritten } = await withRoom(makeRoom, () =>
+        handle.write(chunk, done, chunk.length - done, position + done),
+      );
+      done += bytesWritten;
+    }
+  }
+
   #verify(digest: Digest, size: number): void {
     const { expected, expectedSize } = this.#options;
     if (expectedSize !== undefined && size !== expectedSize) {
@@ -200,14 +215,5 @@ export class Ingest {
   #end(): void {
     this.#open = false;
     this.#host.release();
-  }
-}
-
-async function writeFully(handle: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
-  let done = 0;
-  while (done < chunk.length) {
-    // A short write happens when the disk fills up in its middle; the next one reports ENOSPC.
-    const { bytesWritten } = await handle.write(chunk, done, chunk.length - done, position + done);
-    done += bytesWritten;
   }
 }

@@ -3,6 +3,7 @@
 import fs from "node:fs/promises";
 import path from "node:path";
 import { ContentStore } from "../content/content-store.js";
+import { DiskReserve } from "../content/disk-full.js";
 import { AutomaticCollection } from "../images/automatic-collection.js";
 import { GarbageCollector } from "../images/garbage-collector.js";
 import { ImageStore } from "../images/image-store.js";
@@ -96,7 +97,8 @@ async function start(
     ? new SessionKeeper({ state: config.state, command: o.restart, log })
     : undefined;
   onCleanup(() => keeper?.close());
-  const stores = await openStores(config, log, machine, database, keeper, onCleanup);
+  const opened = await openStores(config, log, machine, database, keeper, onCleanup);
+  const { collection, ...stores } = opened;
   const core: Core = {
     paths: { root: config.root, state: config.state, socket: config.socket },
     machine,
@@ -115,7 +117,8 @@ async function start(
   await sweepRuns(config.state);
   await keeper?.open();
   await core.views.open({ restore: config.restoreViews });
-  startCollecting(config, core, onCleanup);
+  collection.start();
+  onCleanup(() => collection.stop());
   await containerd?.snapshots.open();
   keeper?.releaseLeft();
   server.accept();
@@ -125,16 +128,18 @@ async function start(
   return core;
 }
 
-function startCollecting(config: DaemonConfig, core: Core, onCleanup: OnCleanup): void {
-  const { gcHigh: high, gcLow } = config;
+type CollectionStores = Pick<Core, "images" | "garbage" | "events" | "log">;
+
+function makeCollection(config: DaemonConfig, stores: CollectionStores): AutomaticCollection {
+  const { root, gcHigh: high, gcLow } = config;
   const low = gcLow ?? (high === undefined ? undefined : Math.max(1, high - LOW_BELOW_HIGH));
-  const collection = new AutomaticCollection({
-    ...core,
+  const reserve = new DiskReserve(root);
+  reserve.hold();
+  return new AutomaticCollection({
+    ...{ ...stores, reserve },
     thresholds: high === undefined || low === undefined ? undefined : { high, low },
-    usedPercent: () => usedPercent(config.root),
+    usedPercent: () => usedPercent(root),
   });
-  collection.start();
-  onCleanup(() => collection.stop());
 }
 
 /** As df counts: of what ordinary users can fill. */
@@ -179,13 +184,15 @@ async function openStores(
   const { privileged } = machine;
   const tasks = new LayerTasks({ workers: config.unpackWorkers });
   onCleanup(() => tasks.close());
-  const content = new ContentStore(root, database);
+  const makeRoom = () => collection.makeRoom();
+  const content = new ContentStore(root, database, makeRoom);
   const recovery = await content.open();
   for (const digest of recovery.missing) log.warn(`blob ${digest} was lost; load its image again`);
   const snapshots = new SnapshotStore({ root, database, tasks, privileged, log });
   await snapshots.open();
   const limits = layerLimits(config);
-  const unpacker = new Unpacker({ snapshots, blobs: content, tasks, privileged, limits });
+  const places = { snapshots, blobs: content, tasks };
+  const unpacker = new Unpacker({ ...places, privileged, limits, makeRoom });
   const garbage = new GarbageCollector({
     database,
     content,
@@ -195,6 +202,8 @@ async function openStores(
   // What crashed work had leased is nobody's now.
   if (database.leases.deleteTransient() > 0) await garbage.run();
   const events = new EventLog();
+  const images = new ImageStore({ database, content, events });
+  const collection = makeCollection(config, { images, garbage, events, log });
   const views = new Views({
     ...{ root, state, database, snapshots, tasks, privileged, keeper, log, events },
     workers: config.fuseWorkers,
@@ -209,7 +218,8 @@ async function openStores(
     garbage,
     views,
     events,
-    images: new ImageStore({ database, content, events }),
+    images,
+    collection,
     registries: new Registries({ database, content }),
   };
 }

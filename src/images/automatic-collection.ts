@@ -4,6 +4,7 @@
  */
 
 import { Mutex } from "async-mutex";
+import type { DiskReserve } from "../content/disk-full.js";
 import { nowNs } from "../metadata/clock.js";
 import type { EventLog } from "../metadata/event-log.js";
 import type { GarbageCollector } from "./garbage-collector.js";
@@ -22,6 +23,8 @@ export type AutomaticCollectionOptions = {
   readonly thresholds: Thresholds | undefined;
   /** How full the disk is, in percent. */
   usedPercent(): Promise<number>;
+  /** Given up while room is made. */
+  readonly reserve?: Pick<DiskReserve, "hold" | "release">;
   readonly log: { info(message: string): void; warn(message: string, error?: unknown): void };
   /** What was used within this time stays: it was perhaps pulled to be mounted now. */
   readonly minAgeMs?: number;
@@ -41,6 +44,8 @@ export class AutomaticCollection {
   #unsubscribe: () => void = () => undefined;
   /** So that the log says once that nothing is left to remove. */
   #isStuck = false;
+  /** The room that is being made just now, for everybody who found the disk full. */
+  #making: Promise<boolean> | undefined;
 
   constructor(options: AutomaticCollectionOptions) {
     this.#options = options;
@@ -75,6 +80,42 @@ export class AutomaticCollection {
     return await this.#mutex.runExclusive(() => this.#check());
   }
 
+  /**
+   * Makes room for work that has found the disk full: garbage goes, what unfinished pulls had
+   * fetched, and with thresholds images down to the low one. Never rejects.
+   *
+   * @returns false when nothing could be removed
+   */
+  makeRoom(): Promise<boolean> {
+    this.#making ??= this.#mutex
+      .runExclusive(() => this.#makeRoom())
+      .catch((error: unknown) => {
+        this.#options.log.warn("the disk is full, and collecting garbage failed", error);
+        return false;
+      })
+      .finally(() => {
+        this.#making = undefined;
+      });
+    return this.#making;
+  }
+
+  async #makeRoom(): Promise<boolean> {
+    const { garbage, thresholds, images, reserve, log } = this.#options;
+    const { database } = images;
+    reserve?.release();
+    try {
+      database.transaction(() => database.leases.deleteUnfinishedPulls());
+      const { blobs, snapshots } = await garbage.run();
+      const removed = thresholds === undefined ? 0 : await this.#removeUntil(thresholds.low);
+      const isMade = blobs.length + snapshots.length + removed > 0;
+      if (isMade)
+        log.info(`no space left: ${removed} images and build steps, and garbage, removed`);
+      return isMade;
+    } finally {
+      reserve?.hold();
+    }
+  }
+
   async #check(): Promise<number> {
     const { garbage, thresholds, images, log } = this.#options;
     const { leases } = images.database;
@@ -84,13 +125,7 @@ export class AutomaticCollection {
       return 0;
     }
     await garbage.run();
-    let removed = 0;
-    for (const candidate of await this.#candidates()) {
-      if ((await this.#options.usedPercent()) <= thresholds.low) break;
-      if (!(await candidate.remove())) continue;
-      removed += 1;
-      await garbage.run();
-    }
+    const removed = await this.#removeUntil(thresholds.low);
     const used = Math.round(await this.#options.usedPercent());
     if (removed > 0) {
       log.info(
@@ -100,6 +135,18 @@ export class AutomaticCollection {
     if (used > thresholds.low && !this.#isStuck) {
       this.#isStuck = true;
       log.warn(`automatic collection: disk ${used}% full, and all images that are left are in use`);
+    }
+    return removed;
+  }
+
+  /** Removes one after another until the disk is so full, in percent; returns how many. */
+  async #removeUntil(low: number): Promise<number> {
+    let removed = 0;
+    for (const candidate of await this.#candidates()) {
+      if ((await this.#options.usedPercent()) <= low) break;
+      if (!(await candidate.remove())) continue;
+      removed += 1;
+      await this.#options.garbage.run();
     }
     return removed;
   }

@@ -7,7 +7,13 @@ import { randomUUID } from "node:crypto";
 import type BetterSqlite3 from "better-sqlite3";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
 import { nowNs } from "./clock.js";
-import { decodeLabels, encodeLabels, type Labels, TRANSIENT_LABEL } from "./labels.js";
+import {
+  decodeLabels,
+  encodeLabels,
+  type Labels,
+  TRANSIENT_LABEL,
+  UNFINISHED_PULL_LABEL,
+} from "./labels.js";
 
 /** What a lease can keep: a blob, a snapshot with its parents, an image by reference name. */
 export type LeaseResourceType = "content" | "snapshot" | "image";
@@ -104,9 +110,18 @@ export class LeaseTable {
 
   /** Deletes the leases of work that died with an earlier process; for the start of the daemon. */
   deleteTransient(): number {
-    const dead = this.list().filter((lease) => lease.labels[TRANSIENT_LABEL] !== undefined);
-    for (const lease of dead) this.delete(lease.id);
-    return dead.length;
+    return this.#deleteLabelled(TRANSIENT_LABEL);
+  }
+
+  /** Deletes the leases that keep what unfinished pulls have fetched. @returns how many */
+  deleteUnfinishedPulls(): number {
+    return this.#deleteLabelled(UNFINISHED_PULL_LABEL);
+  }
+
+  #deleteLabelled(label: string): number {
+    const found = this.list().filter((lease) => lease.labels[label] !== undefined);
+    for (const lease of found) this.delete(lease.id);
+    return found.length;
   }
 
   /**

@@ -7,6 +7,7 @@
 
 import type { Descriptor } from "../content/descriptor.js";
 import { chainIdsOf, type Digest } from "../content/digest.js";
+import { type MakeRoom, withRoom } from "../content/disk-full.js";
 import type { LayerLimits } from "../layers/limits.js";
 import { CancelledError, NotFoundError } from "../system/errors.js";
 import { type FlightCrew, Flights, type Passage } from "./flights.js";
@@ -56,6 +57,7 @@ export class Unpacker {
   readonly #tasks: LayerTasks;
   readonly #privileged: boolean;
   readonly #limits: Partial<LayerLimits>;
+  readonly #makeRoom: MakeRoom | undefined;
   readonly #flights = new Flights<void, UnpackProgress>();
   /** The chains of the calls under way. */
   readonly #chains = new Set<readonly Digest[]>();
@@ -67,12 +69,15 @@ export class Unpacker {
     privileged: boolean;
     /** Bounds on each layer, where they differ from the defaults. */
     limits?: Partial<LayerLimits>;
+    /** Called when the disk is full; then the layer is unpacked again. */
+    makeRoom?: MakeRoom;
   }) {
     this.#snapshots = o.snapshots;
     this.#blobs = o.blobs;
     this.#tasks = o.tasks;
     this.#privileged = o.privileged;
     this.#limits = o.limits ?? {};
+    this.#makeRoom = o.makeRoom;
   }
 
   /** Chain IDs that calls under way need or make; garbage collection must leave them. */
@@ -168,11 +173,19 @@ export class Unpacker {
     // It may have become one while this flight waited for a cancelled one to end.
     if (this.#snapshots.has(step.chainId)) return;
     await step.layer.arrival;
+    await withRoom(this.#makeRoom, () => this.#unpackIntoDraft(step, parent, crew));
+    crew.report(progressOf(step, "done"));
+  }
+
+  async #unpackIntoDraft(
+    step: Step,
+    parent: Promise<void>,
+    crew: FlightCrew<UnpackProgress>,
+  ): Promise<void> {
     crew.report(progressOf(step, "waiting"));
     const draft = await this.#snapshots.beginDraft();
     try {
       await this.#applyAndCommit(step, draft, parent, crew);
-      crew.report(progressOf(step, "done"));
     } catch (error) {
       await this.#snapshots.discardDraft(draft);
       throw error;

@@ -5,9 +5,9 @@
 
 import { type Digest, digestOf } from "../../content/digest.js";
 import type { Database } from "../../metadata/database.js";
+import { UNFINISHED_PULL_LABEL } from "../../metadata/labels.js";
 
 const KEEP_MS = 24 * 3600 * 1000;
-const LABEL = "varve.pull";
 
 /** One lease per reference, so that tries that nobody ends do not add up. */
 function leaseId(reference: string): string {
@@ -21,7 +21,7 @@ export function keepLayer(database: Database, reference: string, digest: Digest)
   database.transaction(() => {
     // Another pull of the same reference may have ended meanwhile.
     if (leases.get(id) === undefined) {
-      leases.create({ id, lifetimeMs: KEEP_MS, labels: { [LABEL]: reference } });
+      leases.create({ id, lifetimeMs: KEEP_MS, labels: { [UNFINISHED_PULL_LABEL]: reference } });
     }
     leases.addResource(id, { type: "content", id: digest });
   });

@@ -244,6 +244,18 @@ describe("automatic collection", () => {
     expect(seen.some((event) => event.action === "collect")).toBe(false);
   });
 
+  it("makes room at once for who found none: garbage first, then images, then nothing", async () => {
+    for (const name of ["a", "b"]) await create(name, [name]);
+    await create("garbage", ["x"]);
+    await stores.images.remove("garbage");
+    const { automatic } = collection(50);
+    // Two who ask at the same time are one.
+    expect(await Promise.all([automatic.makeRoom(), automatic.makeRoom()])).toEqual([true, true]);
+    expect(await names()).toHaveLength(1);
+    expect(await automatic.makeRoom()).toBe(false);
+    expect(await names()).toHaveLength(1);
+  });
+
   it("frees what an expired lease kept", async () => {
     const { manifest } = await create("gone", ["1"]);
     stores.database.leases.create({ id: "l", lifetimeMs: 0 });
