@@ -3,10 +3,12 @@
 
 #include "codecs.hh"
 #include "fuse_channel.hh"
+#include "memory.hh"
 #include "stream_reader.hh"
 #include "syscalls.hh"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  varve::BoundMalloc();
   exports.Set("syscalls", InitSyscalls(env));
   exports.Set("codecs", InitCodecs(env));
   exports.Set("fuse", InitFuse(env));
