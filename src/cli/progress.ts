@@ -111,6 +111,8 @@ class LineDisplay implements ProgressDisplay {
 }
 
 const REDRAW_MS = 100;
+/** Sooner, so that something is seen at once; what takes less than this needs no bars. */
+const FIRST_DRAW_MS = 40;
 const DEFAULT_COLUMNS = 80;
 const DEFAULT_ROWS = 24;
 
@@ -123,6 +125,7 @@ export class BarDisplay implements ProgressDisplay {
   /** Widths of the lines on the screen, top first; the cursor is on the line below them. */
   #drawn: number[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #first: NodeJS.Timeout | undefined;
 
   constructor(stream: OutputStream, now: () => number = Date.now) {
     this.#stream = stream;
@@ -134,6 +137,7 @@ export class BarDisplay implements ProgressDisplay {
     this.#tasks.take(step, this.#now());
     // Unref'd: a display that is never finished must not keep the process alive.
     this.#timer ??= setInterval(this.#redraw, REDRAW_MS).unref();
+    this.#first ??= setTimeout(this.#redraw, FIRST_DRAW_MS).unref();
   }
 
   clear(): void {
@@ -141,6 +145,8 @@ export class BarDisplay implements ProgressDisplay {
     this.#drawn = [];
     clearInterval(this.#timer);
     this.#timer = undefined;
+    clearTimeout(this.#first);
+    this.#first = undefined;
   }
 
   finish(): void {

@@ -1,9 +1,13 @@
 /** Images from and to real registries, by the command line alone. */
 
+import { spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { RegistryProcess } from "../integration/registry/registry-process.js";
+import { FakeRegistry, OCI_MANIFEST } from "../integration/registry/fake-registry.js";
+import { makeCertificate, RegistryProcess } from "../integration/registry/registry-process.js";
 import { attempt, makeImage, PROJECT, run, Sandbox } from "./sandbox.js";
 
 const sandbox = new Sandbox("registry");
@@ -60,6 +64,17 @@ describe("a registry on this machine", () => {
     varve("rm", "pulled");
     expect(varve("pull", name)).toMatch(/Status: Image is up to date/);
     expect(varve("pull", "-q", name)).toBe(digest);
+  });
+
+  it("gets the manifest when it has all that the manifest refers to", () => {
+    const name = `${plain.domain}/order/box:1`;
+    varve("tag", `${plain.domain}/team/box:1`, name);
+    const before = plain.requests().length;
+    varve("push", "-q", name);
+    const writes = plain.requests().filter((one, at) => at >= before && !/^(GET|HEAD)/.test(one));
+    expect(writes.length).toBeGreaterThan(2);
+    expect(writes.findIndex((one) => /^PUT \S*\/manifests\//.test(one))).toBe(writes.length - 1);
+    varve("rmi", name);
   });
 
   it("is read by skopeo as we wrote it, and we read what skopeo wrote", () => {
@@ -176,6 +191,93 @@ describe("a registry with a certificate and a password", () => {
       true,
     );
   });
+});
+
+describe("a registry that asks for its clients' certificates", () => {
+  it("is shown the one of its directory", async () => {
+    const { cert, key } = makeCertificate(sandbox.makeDirectory("client"));
+    const strict = await RegistryProcess.start({ tls: true, client: cert });
+    try {
+      const name = `${strict.domain}/team/box:1`;
+      const directory = join(hosts, strict.domain);
+      mkdirSync(directory);
+      writeFileSync(join(directory, "ca.crt"), readFileSync(strict.certificate!));
+      varve("tag", `${plain.domain}/team/box:1`, name);
+      expect(tryVarve("push", name).status).toBe(1);
+      writeFileSync(join(directory, "client.cert"), readFileSync(cert));
+      writeFileSync(join(directory, "client.key"), readFileSync(key));
+      varve("push", name);
+      varve("rmi", name);
+      expect(varve("pull", "-q", name)).toMatch(/^sha256:/);
+      varve("rmi", name);
+    } finally {
+      await strict.dispose();
+    }
+  });
+});
+
+describe("a pull that somebody interrupts", () => {
+  it("ends at once, and the next one goes on where it was", async () => {
+    const slow = await FakeRegistry.start();
+    const { digest, size, bytes } = addSlowImage(slow);
+    try {
+      const child = spawn(join(PROJECT, "bin/varve"), ["pull", `${slow.domain}/slow/app:1`], {
+        env: { ...process.env, ...env },
+        stdio: ["ignore", "ignore", "pipe"],
+      });
+      let stderr = "";
+      for await (const chunk of child.stderr) {
+        stderr += String(chunk);
+        if (/: downloading/.test(stderr)) break;
+      }
+      expect(stderr.split("\n")[0]).toBe(`${slow.domain}/slow/app:1: resolving`);
+      child.kill("SIGINT");
+      const [code] = (await once(child, "exit")) as [number | null];
+      expect(code).toBe(130);
+      slow.intercept = () => false;
+      slow.requests.length = 0;
+      // Not spawnSync: this process is the registry.
+      const next = spawn(join(PROJECT, "bin/varve"), ["pull", "-q", `${slow.domain}/slow/app:1`], {
+        env: { ...process.env, ...env },
+        stdio: "ignore",
+      });
+      expect(await once(next, "exit")).toEqual([0, null]);
+      const asked = slow.requests.filter((one) => one.includes(digest));
+      expect(asked).toHaveLength(1);
+      expect(Number(/bytes=(\d+)-/.exec(asked[0]!)?.[1])).toBeGreaterThanOrEqual(bytes);
+      expect(size).toBeGreaterThan(bytes);
+    } finally {
+      await slow.dispose();
+    }
+  });
+
+  /** An image whose layer stops after some bytes, until nobody intercepts any more. */
+  function addSlowImage(registry: FakeRegistry) {
+    const tree = sandbox.makeDirectory("slow-layer");
+    writeFileSync(join(tree, "data"), randomBytes(1 << 20));
+    const tar = spawnSync("tar", ["-C", tree, "-c", "data"], { maxBuffer: 1 << 24 }).stdout;
+    const layer = registry.addBlob(tar);
+    const { arch } = process;
+    const config = registry.addBlob(
+      Buffer.from(
+        JSON.stringify({
+          ...{ os: "linux", architecture: arch === "x64" ? "amd64" : arch },
+          rootfs: { type: "layers", diff_ids: [layer.digest] },
+        }),
+      ),
+      "application/vnd.oci.image.config.v1+json",
+    );
+    const document = { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers: [layer] };
+    registry.addManifest("1", document);
+    const bytes = 300_000;
+    registry.intercept = (request, response) => {
+      if (!request.url?.endsWith(layer.digest)) return false;
+      response.writeHead(200, { "content-length": tar.length });
+      response.write(tar.subarray(0, bytes));
+      return true;
+    };
+    return { digest: layer.digest, size: tar.length, bytes };
+  }
 });
 
 describe("podman's registries.conf", () => {

@@ -1,12 +1,12 @@
 /** `varve pull` */
 
 import { Option } from "commander";
-import type { PulledImage } from "../../client/index.js";
+import type { PulledImage, VarveClient } from "../../client/index.js";
 import { BaseError } from "../../system/errors.js";
 import { collect, type VarveCommand } from "../command.js";
 import type { CliContext } from "../context.js";
 import { familiarName } from "../image-names.js";
-import { createProgress, followProgress } from "../progress.js";
+import { createProgress, followProgress, type ProgressStep } from "../progress.js";
 import { type RegistryFlags, registryAccess, registryOptions } from "../registry-access.js";
 import { UsageError } from "../usage-error.js";
 
@@ -47,6 +47,18 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .action((reference: string, flags: PullFlags) => pull(cli, reference, flags));
 }
 
+/** The daemon's messages; what is not about a blob goes under the name that was typed. */
+async function* pullMessages(
+  cli: CliContext,
+  request: { readonly reference: string } & Parameters<VarveClient["pullImage"]>[0],
+): AsyncGenerator<{ progress?: ProgressStep | undefined; image?: PulledImage | undefined }> {
+  const client = await cli.connect();
+  for await (const { progress, image } of client.pullImage(request, { signal: cli.signal })) {
+    const isBlob = progress?.id.startsWith("sha256:") !== false;
+    yield { image, progress: isBlob ? progress : { ...progress, id: request.reference } };
+  }
+}
+
 async function pull(cli: CliContext, reference: string, flags: PullFlags): Promise<void> {
   if (flags.allPlatforms === true && flags.platform !== undefined) {
     throw new UsageError("--platform and --all-platforms exclude each other");
@@ -59,10 +71,11 @@ async function pull(cli: CliContext, reference: string, flags: PullFlags): Promi
     noUnpack: !flags.unpack,
     access: registryAccess(cli, flags),
   };
-  const client = await cli.connect();
   const display = createProgress(cli.stderr, flags.quiet === true, cli.env);
+  // At once: connecting, and a registry's first answer, may take a while.
+  display.update({ id: reference, action: "resolving", current: 0n, total: 0n });
   let image: PulledImage | undefined;
-  await followProgress(client.pullImage(request, { signal: cli.signal }), display, (message) => {
+  await followProgress(pullMessages(cli, request), display, (message) => {
     image = message.image ?? image;
   });
   if (image === undefined) throw new BaseError("SYSCALL", "pull: the daemon sent no image");

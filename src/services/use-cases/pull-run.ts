@@ -192,7 +192,12 @@ export class Pull {
 
   async #fetchLayer(descriptor: Descriptor, lease: string): Promise<void> {
     const { content, registries } = this.#core;
-    const { onProgress } = this.#request;
+    const { onProgress: tell } = this.#request;
+    const isUnpacked = this.#request.unpack && !this.#choice.all;
+    // A layer that is here has still to be unpacked: how that ends is the unpacker's to say.
+    const isEnd = (event: ProgressEvent) => event.action === "done" || event.action === "exists";
+    const onProgress = (event: ProgressEvent) =>
+      isUnpacked && isEnd(event) ? undefined : tell?.(event);
     const arrival = this.#arrivals.of(descriptor.digest);
     if (!content.has(descriptor.digest)) this.#fetched++;
     const signal = this.#controller.signal;

@@ -80,11 +80,17 @@ async function pull(
   signal?: AbortSignal,
 ) {
   const actions = new Set<string>();
+  const steps = new Map<string, string[]>();
   const request = { reference, access, ...options };
   const call = signal === undefined ? {} : { signal };
   for await (const { progress, image } of daemon.client.pullImage(request, call)) {
-    if (progress !== undefined) actions.add(progress.action);
-    if (image !== undefined) return { image, actions };
+    if (progress !== undefined) {
+      const { id, action } = progress;
+      actions.add(action);
+      const known = steps.get(id) ?? [];
+      if (known.at(-1) !== action) steps.set(id, [...known, action]);
+    }
+    if (image !== undefined) return { image, actions, steps };
   }
   throw new Error("no image came");
 }
@@ -195,6 +201,40 @@ describe("unpacked layers", () => {
     }
   });
 });
+
+describe("progress", () => {
+  it("names what each layer goes through, and what is here already", async () => {
+    const { digest } = addImage("1", "amd64");
+    const { config, layers } = JSON.parse(fake.manifests.get(digest)!.bytes.toString()) as {
+      config: Descriptor;
+      layers: Descriptor[];
+    };
+    // Only the last of what waits for the reader is sent: slow enough to be seen.
+    fake.intercept = (request, response) => {
+      if (!layers.some((layer) => request.url?.endsWith(layer.digest))) return false;
+      const bytes = fake.blobs.get(sha256Of(request.url))!;
+      response.writeHead(200, { "content-length": bytes.length });
+      response.write(bytes.subarray(0, 1000));
+      setTimeout(() => response.end(bytes.subarray(1000)), 200);
+      return true;
+    };
+    const options = { platforms: ["linux/amd64"] };
+    const { steps } = await pull(name("1"), options);
+    expect(steps.get(name("1"))![0]).toBe("resolving");
+    for (const layer of layers) {
+      const seen = steps.get(layer.digest)!;
+      const order = ["waiting", "downloading", "verifying", "unpacking", "indexing", "done"];
+      expect(seen).toEqual(expect.arrayContaining(["downloading", "done"]));
+      expect(order.filter((action) => seen.includes(action))).toEqual([...new Set(seen)]);
+    }
+    fake.addManifest("2", { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers });
+    const again = await pull(name("2"), options);
+    expect([...again.steps.get(layers[0]!.digest)!]).toEqual(["exists"]);
+  });
+});
+
+/** The digest at the end of a path. */
+const sha256Of = (url = "") => url.slice(url.lastIndexOf("sha256:"));
 
 describe("a layer that may not be distributed", () => {
   it("is fetched from its own address, without credentials, and not pushed", async () => {

@@ -21,6 +21,8 @@ export interface RegistryOptions {
   readonly tls?: boolean;
   /** One user: "user", whose password is "secret". */
   readonly basic?: boolean;
+  /** With `tls`: the certificate of the one client that may come. */
+  readonly client?: string;
   /** A token server's address and the certificate that it signs with. */
   readonly token?: { readonly realm: string; readonly certificate: string };
 }
@@ -113,7 +115,8 @@ export class RegistryProcess {
   }
 
   #config(): string {
-    const { basic, token } = this.#options;
+    const { basic, token, client } = this.#options;
+    const clients = client === undefined ? "" : `    clientcas: [${client}]\n`;
     const auth = basic
       ? `auth:\n  htpasswd:\n    realm: tests\n    path: ${this.#htpasswd()}\n`
       : token === undefined
@@ -123,7 +126,7 @@ export class RegistryProcess {
     const tls =
       this.certificate === undefined
         ? ""
-        : `  tls:\n    certificate: ${this.certificate}\n    key: ${this.#key}\n`;
+        : `  tls:\n    certificate: ${this.certificate}\n    key: ${this.#key}\n${clients}`;
     mkdirSync(path.join(this.directory, "data"), { recursive: true });
     return (
       "version: 0.1\nlog:\n  level: warn\n  accesslog:\n    disabled: false\nstorage:\n" +
