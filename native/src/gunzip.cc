@@ -62,14 +62,13 @@ int64_t Gunzip::Refill(size_t wanted) {
   std::memmove(input_.get(), state.next_in, state.avail_in);
   state.next_in = input_.get();
   while (state.avail_in < wanted && !isAtFileEnd_) {
-    const int64_t at = consumed_.load(std::memory_order_relaxed);
     const ssize_t count =
-        ::pread(fd_, input_.get() + state.avail_in, kInput - state.avail_in, at);
+        ::read(fd_, input_.get() + state.avail_in, kInput - state.avail_in);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return -errno;
     isAtFileEnd_ = count == 0;
     state.avail_in += static_cast<uint32_t>(count);
-    consumed_.store(at + count, std::memory_order_relaxed);
+    consumed_.fetch_add(count, std::memory_order_relaxed);
   }
   return 0;
 }

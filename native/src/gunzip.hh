@@ -15,7 +15,7 @@ bool CanGunzip();
 // are ignored, as gzip(1) and igzip(1) do.
 class Gunzip {
  public:
-  // `fd` is borrowed; it is read from its start with pread(2). Only where CanGunzip().
+  // `fd` is borrowed; it is read from where it stands, as it may be a pipe. Only where CanGunzip().
   explicit Gunzip(int fd);
   ~Gunzip();
   Gunzip(const Gunzip&) = delete;

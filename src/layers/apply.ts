@@ -7,7 +7,7 @@ import { statSync } from "node:fs";
 import type { Digest } from "../content/digest.js";
 import type { ByteString } from "../system/bytes.js";
 import { CorruptDataError, ResourceExhaustedError } from "../system/errors.js";
-import { DecompressedBlob } from "./decompressed-blob.js";
+import { DecompressedBlob, type PipedBlob } from "./decompressed-blob.js";
 import { AUFS_LINKS, cleanEntryPath, entryMeaning } from "./entry-path.js";
 import type { LowerLink } from "./hard-links.js";
 import { LayerTreeWriter } from "./layer-tree-writer.js";
@@ -17,8 +17,9 @@ import { TarReader, type TarSink } from "./tar-reader.js";
 
 /** What to unpack, and where to. */
 export interface ApplyOptions {
-  /** The blob's file. Its digest is not checked here; the content store did. */
+  /** The blob's file, or with `piped` a pipe. Its digest is not checked here; the content store did. */
   readonly blobPath: string;
+  readonly piped?: PipedBlob | undefined;
   readonly mediaType: string;
   /** What the uncompressed bytes must hash to. */
   readonly expectedDiffId?: Digest | undefined;
@@ -87,9 +88,9 @@ async function feed(
   subject: string,
   limits: LayerLimits,
 ): Promise<{ diffId: Digest; tarBytes: number }> {
-  const blobBytes = statSync(options.blobPath).size;
-  const { blobPath, mediaType, signal, onProgress } = options;
-  const blob = new DecompressedBlob({ blobPath, mediaType, subject, signal, onProgress });
+  const { blobPath, piped, mediaType, signal, onProgress } = options;
+  const blobBytes = piped?.bytes ?? statSync(blobPath).size;
+  const blob = new DecompressedBlob({ blobPath, piped, mediaType, subject, signal, onProgress });
   let tarBytes = 0;
   for await (const chunk of blob.chunks()) {
     tarBytes += chunk.length;

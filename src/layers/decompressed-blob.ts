@@ -23,7 +23,13 @@ import { SEEK_CUR } from "../system/constants.js";
 import { EBADMSG, EILSEQ, ENODATA, must } from "../system/errno.js";
 import { BaseError, CancelledError, CorruptDataError, UnavailableError } from "../system/errors.js";
 import type { StreamReader } from "../system/native.js";
-import { compressionOf, detectCompression, fastestGunzip, requireZstd } from "./compression.js";
+import {
+  type Compression,
+  compressionOf,
+  detectCompression,
+  fastestGunzip,
+  requireZstd,
+} from "./compression.js";
 
 /** node:zlib's default of 16 KiB halves its speed. */
 const ZLIB_CHUNK = 256 * 1024;
@@ -41,9 +47,23 @@ const UNPIGZ_ARGUMENTS = ["-d", "-c"] as const;
 /** How often progress is reported and messages are let in, in bytes of output. */
 const PROGRESS_STEP = 1024 * 1024;
 
+/** What is known of a blob that comes through a pipe. */
+export interface PipedBlob {
+  /** What its first bytes show. */
+  readonly compression: Compression;
+  readonly bytes: number;
+}
+
+/** True when blobs of this compression may come through a pipe; the others must be in a file. */
+export function canBePiped(compression: Compression): boolean {
+  return compression !== "gzip" || fastestGunzip().kind === "isa-l";
+}
+
 /** What to open. */
 export interface DecompressOptions {
+  /** A file, or with `piped` the read end of a pipe. */
   readonly blobPath: string;
+  readonly piped?: PipedBlob | undefined;
   readonly mediaType: string;
   /** The blob's name in errors. */
   readonly subject: string;
@@ -91,7 +111,7 @@ export class DecompressedBlob {
         await setImmediate();
       }
       await source.completed();
-      options.onProgress?.((await blob.stat()).size);
+      options.onProgress?.(options.piped?.bytes ?? (await blob.stat()).size);
     } catch (error) {
       throw translate(error, options);
     } finally {
@@ -134,8 +154,7 @@ interface Source {
 }
 
 async function openSource(blob: FileHandle, options: DecompressOptions): Promise<Source> {
-  const { bytesRead, buffer } = await blob.read(Buffer.alloc(6), 0, 6, 0);
-  const compression = detectCompression(buffer.subarray(0, bytesRead));
+  const compression = options.piped?.compression ?? (await compressionOfFile(blob));
   if (compression === "none") return new RingSource(blob.fd, false, options.subject);
   if (compression === "zstd") return childSource(blob, requireZstd(), ZSTD_ARGUMENTS, options);
   const gunzip = fastestGunzip();
@@ -143,6 +162,11 @@ async function openSource(blob: FileHandle, options: DecompressOptions): Promise
   const isSmall = (await blob.stat()).size < CHILD_MIN_BYTES;
   if (isSmall || gunzip.kind === "node:zlib") return new ZlibSource(blob);
   return childSource(blob, gunzip.path, UNPIGZ_ARGUMENTS, options);
+}
+
+async function compressionOfFile(blob: FileHandle): Promise<Compression> {
+  const { bytesRead, buffer } = await blob.read(Buffer.alloc(6), 0, 6, 0);
+  return detectCompression(buffer.subarray(0, bytesRead));
 }
 
 /** A ring that nobody uses: allocating one for each of a hundred thin layers keeps the collector busy. */

@@ -24,6 +24,8 @@ export interface LayerCompressorOptions {
   readonly compression: Compression;
   /** gzip 1 to 9 (5), zstd 1 to 19 (3). */
   readonly level?: number | undefined;
+  /** The file need not be on disk at the end. */
+  readonly isTemporary?: boolean | undefined;
 }
 
 /** A finished blob. */
@@ -52,6 +54,7 @@ interface Encoder {
 /** See the file comment. Ends with `finish` or `abort`. */
 export class LayerCompressor {
   readonly #path: string;
+  readonly #isTemporary: boolean;
   readonly #tarHash = createHash("sha256");
   readonly #blobHash = createHash("sha256");
   readonly #encoder: Encoder;
@@ -61,6 +64,7 @@ export class LayerCompressor {
 
   private constructor(options: LayerCompressorOptions, level: number) {
     this.#path = options.outputPath;
+    this.#isTemporary = options.isTemporary === true;
     this.#fd = openSync(options.outputPath, "w", 0o644);
     try {
       this.#encoder = makeEncoder(options.compression, level, (chunk) => this.#output(chunk));
@@ -98,10 +102,10 @@ export class LayerCompressor {
     return this.#encoder.write(chunk);
   }
 
-  /** Completes the blob; its file is on disk (fsync) on return, its name is not. */
+  /** Completes the blob; its file is on disk (fsync) on return unless temporary, its name is not. */
   async finish(): Promise<CompressedLayer> {
     await this.#encoder.finish();
-    await promisify(fsync)(this.#fd);
+    if (!this.#isTemporary) await promisify(fsync)(this.#fd);
     closeSync(this.#fd);
     this.#fd = -1;
     return {

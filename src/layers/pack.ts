@@ -28,6 +28,8 @@ export interface PackOptions extends DiffOptions {
   readonly level?: number | undefined;
   /** Seconds since the epoch; later modification times become this one. @see SOURCE_DATE_EPOCH */
   readonly sourceDateEpoch?: number | undefined;
+  /** The blob is only passed on, so it need not be on disk. */
+  readonly isTemporary?: boolean;
   /** Called now and then with the bytes of tar so far. */
   readonly onProgress?: ((bytes: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -57,8 +59,8 @@ export type PackedLayer =
 const MAX_WARNINGS = 20;
 
 /**
- * Packs a view's changes. The blob is on disk (fsync) on return, its name is not. After an error there
- * is no blob.
+ * Packs a view's changes. The blob is on disk (fsync) on return unless it is temporary, its name is
+ * not. After an error there is no blob.
  *
  * @throws CancelledError `signal`
  * @throws CorruptDataError the upper names data that is not there
@@ -96,10 +98,11 @@ class Packing {
   #newestMtimeSec = 0;
 
   constructor(options: PackOptions, diff: LayerDiff) {
-    const { outputPath, compression, level } = options;
+    const { outputPath, compression, level, isTemporary } = options;
     this.#options = options;
     this.#diff = diff;
-    this.#compressor = LayerCompressor.create({ outputPath, compression, level });
+    const output = { outputPath, compression, level, isTemporary };
+    this.#compressor = LayerCompressor.create(output);
     this.#tar = new LayerTar(this.#compressor, options.onProgress, () => this.#throwIfAborted());
   }
 

@@ -10,6 +10,10 @@
 import { mkdirSync } from "node:fs";
 import path from "node:path";
 import BetterSqlite3 from "better-sqlite3";
+import { sys } from "../system/addon.js";
+import { toBytes } from "../system/bytes.js";
+import { O_CLOEXEC, O_RDONLY } from "../system/constants.js";
+import { must } from "../system/errno.js";
 import {
   BaseError,
   CorruptDataError,
@@ -41,6 +45,8 @@ export class Database {
   readonly unsynced: UnsyncedTable;
   readonly buildSteps: BuildStepTable;
   readonly #sql: BetterSqlite3.Database;
+  /** The write-ahead log, which is one file for as long as the database is open. */
+  #log = -1;
 
   constructor(sql: BetterSqlite3.Database) {
     this.#sql = sql;
@@ -86,8 +92,24 @@ export class Database {
     }
   }
 
+  /**
+   * Waits until everything that was committed before the call is durable, lazy transactions too. This
+   * thread does other work meanwhile, which `transaction` would not let it.
+   *
+   * @throws SyscallError the disk fails
+   */
+  async flush(): Promise<void> {
+    if (this.#log < 0) {
+      const file = toBytes(`${this.path}-wal`);
+      this.#log = must(sys.open(file, O_RDONLY | O_CLOEXEC, 0), "open", `${this.path}-wal`);
+    }
+    must(await sys.syncAsync("fsync", this.#log), "fsync", `${this.path}-wal`);
+  }
+
   /** Closes the file; checkpoints the write-ahead log. Idempotent. */
   close(): void {
+    if (this.#log >= 0) sys.close(this.#log);
+    this.#log = -1;
     this.#sql.close();
   }
 }

@@ -5,6 +5,7 @@
 
 import type { Digest } from "../content/digest.js";
 import type { AppliedLayer } from "../layers/apply.js";
+import type { PipedBlob } from "../layers/decompressed-blob.js";
 import type { LowerLink } from "../layers/hard-links.js";
 import type { LayerLimits } from "../layers/limits.js";
 import type { PackedLayer } from "../layers/pack.js";
@@ -16,6 +17,7 @@ import { WorkerPool } from "./worker-pool.js";
 /** Unpack one layer blob into an empty directory. */
 export interface ApplyTask {
   readonly blobPath: string;
+  readonly piped?: PipedBlob | undefined;
   readonly mediaType: string;
   readonly expectedDiffId: Digest | undefined;
   readonly targetDir: string;
@@ -54,6 +56,8 @@ export interface PackTask extends UpperTask {
   readonly compression: "gzip" | "zstd" | "none";
   readonly level: number | undefined;
   readonly sourceDateEpoch: number | undefined;
+  /** The blob is copied elsewhere before anybody relies on it. */
+  readonly isTemporary?: boolean;
   /** All that the view shows, not only what changed. */
   readonly isWhole: boolean;
 }

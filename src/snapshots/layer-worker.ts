@@ -48,6 +48,7 @@ function pack(task: PackTask, call: WorkerCall): Promise<PackedLayer> {
     outputPath: task.outputPath,
     compression: task.compression,
     isWhole: task.isWhole,
+    isTemporary: task.isTemporary === true,
     ...(level === undefined ? {} : { level }),
     ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
     onProgress: (bytes: number) => call.emit(bytes),

@@ -3,6 +3,7 @@
  * them to where a container wants its root.
  */
 
+import { mkdirSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import type { IoMode } from "../metadata/view-table.js";
@@ -11,7 +12,6 @@ import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH } from "../system/constants.js";
 import { readMounts } from "./mount-table.js";
-import { prepareTarget } from "./mount-target.js";
 import type { SessionKeeper } from "./session-keeper.js";
 import { ViewHosts } from "./view-hosts.js";
 import type { MountTask } from "./view-protocol.js";
@@ -89,12 +89,13 @@ export class ProxyMounts {
     const viewId = viewIdOf(id);
     const target = this.#targetOf(viewId);
     if (this.#hosts.serves(viewId)) return target;
-    const prepared = await prepareTarget(target);
+    // Below a directory of our own, under a number that nothing else has: no more is to be made sure of.
+    mkdirSync(target, { recursive: true, mode: 0o755 });
     try {
-      await this.#hosts.mount({ ...task, viewId, io: this.#io, target: prepared.path });
-      return prepared.path;
+      await this.#hosts.mount({ ...task, viewId, io: this.#io, target });
+      return target;
     } catch (error) {
-      await fs.rmdir(prepared.path).catch(() => undefined);
+      await fs.rmdir(target).catch(() => undefined);
       throw error;
     }
   }

@@ -30,6 +30,7 @@ import { ProxyChains } from "./proxy-chains.js";
 import { ProxyDirectories } from "./proxy-directories.js";
 import { bindMount, type MountForm, overlayMount, type ProxyMount } from "./proxy-mount-forms.js";
 import { ProxyMounts, type ProxyMountsOptions } from "./proxy-mounts.js";
+import { recoverDirectories } from "./proxy-recovery.js";
 import { CHAIN_LABEL, type Sharing, shareChain } from "./proxy-shared-chains.js";
 import {
   activeOf,
@@ -110,7 +111,7 @@ export class ProxySnapshots {
     await Promise.all(this.list().map((row) => this.#resume(row)));
     await this.#directories.open(new Set(this.list().map((row) => row.id)));
     this.#mounts.detachDead();
-    for (const row of this.list()) this.#recover(row);
+    recoverDirectories(this.#database, this.#directories, this.#log);
     for (const row of this.list()) {
       if (row.kind === "committed" && row.sizeBytes === undefined) this.#chains.begin(row);
     }
@@ -141,7 +142,9 @@ export class ProxySnapshots {
       await this.#offerShared(o);
       const row = this.#create(o);
       try {
-        return await this.#mountsOf(row);
+        // The disk and the thread that mounts work side by side.
+        const [mounts] = await Promise.all([this.#mountsOf(row), this.#database.flush()]);
+        return mounts;
       } catch (error) {
         await this.#discard(row);
         throw error;
@@ -179,10 +182,11 @@ export class ProxySnapshots {
     return this.#locks.exclusive(o.key, async () => {
       const { id } = this.#activeRow(o);
       await this.#mounts.unmount(id);
-      const row = this.#database.transaction(() => {
+      const row = this.#database.lazyTransaction(() => {
         const parentId = this.#commitParent(this.#activeRow(o), o.parent);
         return this.#database.containerd.commit(id, o.name, parentId, o.labels);
       });
+      await this.#database.flush();
       this.#chains.begin(row);
     });
   }
@@ -199,7 +203,8 @@ export class ProxySnapshots {
       this.#checkChildless(id, key);
       await this.#chains.settle(id);
       await this.#mounts.unmount(id);
-      this.#database.transaction(() => {
+      // Should a power cut undo this, containerd does not know the snapshot and removes it again.
+      this.#database.lazyTransaction(() => {
         this.#checkChildless(id, key);
         this.#database.containerd.delete(id);
       });
@@ -290,27 +295,9 @@ export class ProxySnapshots {
     if (taken) this.#log.info(`containerd: snapshot ${row.key}: taken over from the last daemon`);
   }
 
-  #recover(row: ContainerdRow): void {
-    const { id, kind, key, parentId } = row;
-    if (this.#directories.has(id) || this.#database.containerd.getById(id) === undefined) return;
-    if (kind === "committed") {
-      this.#log.warn(
-        `containerd: snapshot ${key} had lost its directory; its image must be unpacked again`,
-      );
-      this.#deleteWithChildren(row);
-    } else {
-      this.#directories.create(id, parentId);
-    }
-  }
-
-  #deleteWithChildren(row: ContainerdRow): void {
-    for (const child of this.#database.containerd.children(row.id)) this.#deleteWithChildren(child);
-    this.#database.containerd.delete(row.id);
-    this.#directories.remove(row.id);
-  }
-
+  /** Not yet durable. */
   #create({ key, kind, labels, parent }: NewProxySnapshot): ContainerdRow {
-    return this.#database.transaction(() => {
+    return this.#database.lazyTransaction(() => {
       const parentId = parent === "" ? undefined : this.#committed(parent, key).id;
       const row = this.#database.containerd.insert({ key, kind, labels, parentId });
       this.#directories.create(row.id, parentId);

@@ -4,6 +4,7 @@ import { readdir } from "node:fs/promises";
 import type { Digest } from "../../content/digest.js";
 import type { AppliedLayer } from "../../layers/apply.js";
 import { compressionOf } from "../../layers/compression.js";
+import type { PipedBlob } from "../../layers/decompressed-blob.js";
 import type { LayerLimits } from "../../layers/limits.js";
 import type { LayerTasks } from "../../snapshots/layer-tasks.js";
 import { syncFileSystem } from "../../snapshots/sync.js";
@@ -18,9 +19,10 @@ export interface Unpacking {
   readonly limits: Partial<LayerLimits>;
 }
 
-/** A layer in a file. */
+/** A layer in a file, or in a pipe. */
 export interface LayerBlob {
   readonly path: string;
+  readonly piped?: PipedBlob | undefined;
   readonly mediaType: string;
   /** Its name in errors. */
   readonly digest: string;
@@ -28,11 +30,14 @@ export interface LayerBlob {
   readonly diffId?: Digest | undefined;
 }
 
+/** Brings a blob, and keeps it for as long as `work` takes. */
+export type WithBlob = <R>(work: (blob: LayerBlob) => Promise<R>) => Promise<R>;
+
 /**
- * Unpacks `fetch`ed bytes into the snapshot that the mounts show. Afterwards the snapshot's tree is what
+ * Unpacks a blob into the snapshot that the mounts show. Afterwards the snapshot's tree is what
  * containerd's own differ would have made of it.
  *
- * @param fetch brings the blob; called when it is sure that it is wanted
+ * @param withBlob called when it is sure that the blob is wanted
  * @throws UnsupportedError not our mounts, something was written there already, or no type of layer
  * @throws FailedPreconditionError something in the archive is not supported
  * @throws CorruptDataError, ResourceExhaustedError as `applyLayer`
@@ -45,20 +50,20 @@ export async function applyToSnapshot(
     readonly syncFs: boolean;
     readonly signal: AbortSignal;
   },
-  fetch: () => Promise<LayerBlob>,
+  withBlob: WithBlob,
 ): Promise<AppliedLayer> {
   compressionOf(o.mediaType);
   return await snapshots.withUpper(o.mounts, async (upper) => {
     if ((await readdir(upper.upperDir)).length > 0) {
       throw new UnsupportedError("apply a layer: the snapshot has been written to");
     }
-    const blob = await fetch();
-    const task = {
-      ...{ blobPath: blob.path, mediaType: blob.mediaType, expectedDiffId: blob.diffId },
-      ...{ targetDir: upper.upperDir, subject: `layer ${blob.digest}`, privileged: true, limits },
+    const unpack = ({ path, piped, mediaType, diffId, digest }: LayerBlob) => {
+      const source = { blobPath: path, piped, mediaType, expectedDiffId: diffId };
+      const target = { targetDir: upper.upperDir, privileged: true, limits };
+      return tasks.apply({ ...source, ...target, subject: `layer ${digest}` }, () => {}, o.signal);
     };
     try {
-      const applied = await tasks.apply(task, () => {}, o.signal);
+      const applied = await withBlob(unpack);
       await settle(tasks, upper, applied);
       if (o.syncFs) await syncFileSystem(upper.upperDir);
       return applied;

@@ -5,7 +5,6 @@
  */
 
 import { createReadStream } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
 import path from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Digest } from "../../content/digest.js";
@@ -22,7 +21,8 @@ import type {
 } from "../gen/containerd/services/diff/v1/diff_pb.js";
 import type { CallContext, Handlers } from "../grpc-adapter.js";
 import { UNCOMPRESSED_LABEL } from "../use-cases/unpack-image.js";
-import { applyToSnapshot, type LayerBlob, type Unpacking } from "./apply-layer.js";
+import { applyToSnapshot, type Unpacking } from "./apply-layer.js";
+import { withPieces } from "./blob-pieces.js";
 import { type ContainerdClient, type Scope, scopeOf } from "./containerd-client.js";
 
 const TAR = LAYER_MEDIA_TYPE.none;
@@ -57,27 +57,22 @@ async function apply(
   const { diff: layer, mounts, syncFs } = request;
   if (layer === undefined) throw new InvalidArgumentError("apply: no layer is named");
   const { mediaType, digest } = layer;
+  const bytes = Number(layer.size);
   const scope = requireScope(context);
   const { signal } = context;
-  const applied = await parts.snapshots.withTemporary((directory) =>
-    applyToSnapshot(parts, { mounts, mediaType, syncFs, signal }, async () => {
-      const file = path.join(directory, "layer");
-      await spool(parts.containerd.readContent(scope, digest, signal), file);
-      return { path: file, mediaType, digest } satisfies LayerBlob;
-    }),
+  const applied = await applyToSnapshot(parts, { mounts, mediaType, syncFs, signal }, (work) =>
+    withPieces(
+      {
+        bytes,
+        signal,
+        read: (ended) => parts.containerd.readContent(scope, digest, ended),
+        withTemporary: (use) => parts.snapshots.withTemporary(use),
+      },
+      (blob) => work({ ...blob, mediaType, digest }),
+    ),
   );
   const { diffId, tarBytes } = applied;
   return { applied: { mediaType: TAR, digest: diffId, size: BigInt(tarBytes) } };
-}
-
-async function spool(pieces: AsyncIterable<Uint8Array>, file: string): Promise<void> {
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(file, "wx", 0o600);
-    for await (const piece of pieces) await handle.appendFile(piece);
-  } finally {
-    await handle?.close();
-  }
 }
 
 async function diff(
@@ -129,7 +124,7 @@ async function pack(
       ...(await upper.lower()),
       ...{ upperDir: upper.upperDir, workDir: upper.workDir, privileged: true },
       ...{ outputPath: file, compression, level: undefined, sourceDateEpoch: epoch },
-      ...{ isWhole: false },
+      ...{ isWhole: false, isTemporary: true },
     },
     () => {},
     signal,
@@ -139,7 +134,7 @@ async function pack(
 
 /** containerd's clients expect a blob also where nothing has changed. */
 async function emptyLayer(file: string, compression: Compression) {
-  const compressor = LayerCompressor.create({ outputPath: file, compression });
+  const compressor = LayerCompressor.create({ outputPath: file, compression, isTemporary: true });
   try {
     await compressor.write(EMPTY_TAR);
     return await compressor.finish();

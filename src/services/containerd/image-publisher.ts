@@ -160,8 +160,8 @@ export class ImagePublisher {
     const { digest, mediaType } = layers[position]!;
     const diffId = diffIds[position]!;
     const path = this.#parts.content.path(digest);
-    await applyToSnapshot(this.#parts, { mounts, mediaType, syncFs: false, signal }, async () => ({
-      ...{ path, mediaType, digest, diffId },
-    }));
+    await applyToSnapshot(this.#parts, { mounts, mediaType, syncFs: false, signal }, (work) =>
+      work({ path, mediaType, digest, diffId }),
+    );
   }
 }

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -78,6 +79,19 @@ describe("openDatabase", () => {
     const sql = new BetterSqlite3(file);
     expect(sql.pragma("journal_mode", { simple: true })).toBe("wal");
     sql.close();
+  });
+
+  it("flushes its log beside other work, as often as it is asked, and leaves no descriptor", async () => {
+    const descriptors = readdirSync("/proc/self/fd").length;
+    database = openDatabase(file);
+    database.lazyTransaction(() => database!.references.put("a:1", target));
+    await Promise.all([database.flush(), database.flush()]);
+    database.lazyTransaction(() => database!.references.put("b:1", target));
+    await database.flush();
+    database.close();
+    expect(readdirSync("/proc/self/fd").length).toBe(descriptors);
+    database = openDatabase(file);
+    expect(database.references.list().map((row) => row.name)).toEqual(["a:1", "b:1"]);
   });
 });
 
