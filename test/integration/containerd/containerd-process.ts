@@ -1,6 +1,6 @@
 /** A containerd with directories of its own, whose snapshotter "varve" is at a given socket. */
 
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -9,8 +9,24 @@ import { promisify } from "node:util";
 
 const START_MS = 120_000;
 
-/** Debian's containerd 1.6. */
+/** Programs of another release than the installed one, for `scripts/conformance/containerd`. */
+const PROGRAMS = process.env.VARVE_TEST_CONTAINERD;
+const env = {
+  ...process.env,
+  ...(PROGRAMS === undefined ? {} : { PATH: `${PROGRAMS}:${process.env.PATH}` }),
+};
+
+/** "1.6", "2.1" */
+function containerdRelease(): string {
+  const version = execFileSync("containerd", ["--version"], { env, encoding: "utf8" });
+  return /containerd\S* (?:v)?(\d+\.\d+)/.exec(version)?.[1] ?? version;
+}
+
+/** Debian's containerd 1.6, or another release. */
 export class ContainerdProcess {
+  static readonly release = containerdRelease();
+  /** Since 1.7 a differ may be outside of containerd: it uses ours. */
+  static readonly hasProxyDiffer = Number.parseFloat(ContainerdProcess.release) >= 1.7;
   readonly #directory: string;
   readonly #socket: string;
   #child: ChildProcess | undefined;
@@ -32,6 +48,7 @@ export class ContainerdProcess {
     const log = path.join(this.#directory, "log");
     const child = spawn("sh", ["-c", `exec containerd -c ${this.#config} >>${log} 2>&1`], {
       stdio: "ignore",
+      env,
     });
     this.#child = child;
     const deadline = Date.now() + START_MS;
@@ -50,6 +67,7 @@ export class ContainerdProcess {
   async ctrBytes(...args: string[]): Promise<Buffer> {
     const { stdout } = await promisify(execFile)("ctr", ["-a", this.#socket, ...args], {
       encoding: "buffer",
+      env,
       maxBuffer: 1 << 28,
     });
     return stdout;
@@ -144,5 +162,20 @@ disabled_plugins = ${JSON.stringify(disabled)}
 [proxy_plugins.varve]
   type = "snapshot"
   address = "${snapshotter}"
+${ContainerdProcess.hasProxyDiffer ? withDiffer(snapshotter) : ""}`;
+}
+
+/** What docs/containerd.md says of 1.7 and 2. */
+function withDiffer(socket: string): string {
+  const platform = `linux/${process.arch === "x64" ? "amd64" : process.arch}`;
+  return `[proxy_plugins.varve-diff]
+  type = "diff"
+  address = "${socket}"
+[plugins."io.containerd.service.v1.diff-service"]
+  default = ["varve-diff", "walking"]
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "${platform}"
+  snapshotter = "varve"
+  differ = "varve-diff"
 `;
 }

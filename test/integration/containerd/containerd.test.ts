@@ -3,8 +3,10 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import net from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DaemonSandbox } from "../daemon/daemon-process.js";
+import { isListening } from "../../../src/client/autostart.js";
+import { DaemonSandbox, isAlive } from "../daemon/daemon-process.js";
 import { makeLayout } from "../daemon/small-image.js";
 import { ContainerdProcess } from "./containerd-process.js";
 
@@ -15,8 +17,11 @@ const TIMEOUT_MS = 180_000;
 let sandbox: DaemonSandbox;
 let containerd: ContainerdProcess;
 
-const startDaemon = (form = "fuse") =>
-  sandbox.start("--containerd-socket", sandbox.path("c.sock"), "--containerd-mounts", form);
+const startDaemon = (form = "fuse", ...more: string[]) =>
+  sandbox.start(
+    ...["--containerd-socket", sandbox.path("c.sock"), "--containerd-address", containerd.socket],
+    ...["--containerd-mounts", form, ...more],
+  );
 
 beforeEach(async () => {
   sandbox = new DaemonSandbox();
@@ -28,8 +33,8 @@ afterEach(async () => {
   await sandbox.dispose();
 });
 
-async function importImage(form?: string): Promise<void> {
-  await startDaemon(form);
+async function importImage(form?: string, ...more: string[]): Promise<void> {
+  await startDaemon(form, ...more);
   await containerd.start();
   mkdirSync(sandbox.path("layout"));
   makeLayout(sandbox.path("layout"), IMAGE);
@@ -146,4 +151,60 @@ describe("containerd", () => {
     },
     TIMEOUT_MS,
   );
+
+  describe("and varve, while a container runs on a FUSE view", () => {
+    // Counts in a file of its root, and ends when that cannot be written.
+    const COUNT = "i=0; while echo $i >>/data/log; do i=$((i+1)); /bin/cat /data/top >/log; done";
+
+    async function killVarve(): Promise<void> {
+      const pid = sandbox.currentPid;
+      process.kill(pid, "SIGKILL");
+      const isBack = () => sandbox.currentPid !== pid && isAlive(sandbox.currentPid);
+      while (!isBack() || !(await isListening(sandbox.path("c.sock")))) await sleep(10);
+    }
+
+    /** Ends as it would for an upgrade, and starts the next one. */
+    async function replaceVarve(): Promise<void> {
+      expect(await sandbox.end()).toBe(0);
+      await startDaemon("fuse", "--supervise", "--keep-mounts");
+    }
+
+    async function restartContainerd(): Promise<void> {
+      await containerd.stop();
+      await containerd.start();
+    }
+
+    it.each([
+      ["varve dies, then containerd is restarted", [killVarve, restartContainerd]],
+      [
+        "containerd stops, varve dies, containerd starts",
+        [() => containerd.stop(), killVarve, () => containerd.start()],
+      ],
+      ["varve is replaced, then containerd is restarted", [replaceVarve, restartContainerd]],
+      ["containerd is restarted, then varve is replaced", [restartContainerd, replaceVarve]],
+    ] as const)(
+      "%s: it goes on",
+      async (_, steps) => {
+        await importImage("fuse", "--supervise", "--keep-mounts");
+        await run("-d", IMAGE, "box", "/bin/sh", "-c", COUNT);
+        await containerd.exec("box", "echo before >/data/before");
+        for (const step of steps) await step();
+        await containerd.reconnected();
+        const count = async () =>
+          (await containerd.exec("box", "cat /data/log")).trim().split("\n");
+        const seen = (await count()).length;
+        while ((await count()).length === seen) await sleep(20);
+        const lines = await count();
+        expect(lines).toEqual(lines.map((_line, position) => String(position)));
+        expect(await containerd.exec("box", "cat /data/before /data/top")).toBe("before\ntop\n");
+        await run("--rm", IMAGE, "another", "/bin/cat", "/data/top");
+        await containerd.stopTask("box");
+        await containerd.ctr("container", "rm", "box");
+        await containerd.ctr("image", "rm", "--sync", IMAGE);
+        expect(readdirSync(sandbox.path("root/containerd"))).toEqual([]);
+        expect(sandbox.mounts()).toEqual([]);
+      },
+      TIMEOUT_MS,
+    );
+  });
 });
