@@ -6,7 +6,7 @@ Napi::Object InitSyscalls(Napi::Env env) {
       varve::CopyMethods(),  varve::DirectoryMethods(), varve::ErrnoMethods(),
       varve::FileMethods(),  varve::FsopsMethods(),     varve::MountMethods(),
       varve::StatMethods(),  varve::SyncMethods(),      varve::XattrMethods(),
-      varve::MessageMethods(),
+      varve::MessageMethods(), varve::SharedMemoryMethods(),
   };
   for (const varve::Methods& part : parts) varve::DefineMethods(env, exports, part);
   return exports;

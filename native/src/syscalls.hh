@@ -16,6 +16,7 @@ Methods FileMethods();
 Methods FsopsMethods();
 Methods MessageMethods();
 Methods MountMethods();
+Methods SharedMemoryMethods();
 Methods StatMethods();
 Methods SyncMethods();
 Methods XattrMethods();

@@ -21,7 +21,7 @@ import { SessionKeeper } from "../views/session-keeper.js";
 import { Views } from "../views/views.js";
 import { type DaemonConfig, layerLimits } from "./config.js";
 import { socketIn } from "./default-paths.js";
-import { answerHealthChecks, listenForEngines } from "./engines.js";
+import { answerHealthChecks, type End, listenForEngines } from "./engines.js";
 import { LockFile } from "./lock-file.js";
 import { examineMachine } from "./machine.js";
 
@@ -35,10 +35,12 @@ const LOW_BELOW_HIGH = 5;
 export class Daemon {
   readonly #core: Core;
   readonly #cleanups: readonly Cleanup[];
+  readonly #end: End;
   #stopped: Promise<void> | undefined;
 
-  private constructor(core: Core, cleanups: readonly Cleanup[]) {
+  private constructor(core: Core, cleanups: readonly Cleanup[], end: End) {
     this.#core = core;
+    this.#end = end;
     this.#cleanups = cleanups;
   }
 
@@ -59,12 +61,15 @@ export class Daemon {
     log: Log;
     /** The command that starts it again should it die; empty: somebody else does. */
     restart: readonly string[];
+    /** How long to wait for another daemon that is about to let go of the directories. */
+    patienceMs: number;
     onShutdownRequest(): void;
   }): Promise<Daemon> {
     const cleanups: Cleanup[] = [];
+    const end: End = { keepMounts: o.config.keepMounts };
     try {
-      const core = await start(o, (cleanup) => cleanups.push(cleanup));
-      return new Daemon(core, cleanups);
+      const core = await start({ ...o, end }, (cleanup) => cleanups.push(cleanup));
+      return new Daemon(core, cleanups, end);
     } catch (error) {
       await undo(cleanups, o.log);
       throw error;
@@ -72,10 +77,11 @@ export class Daemon {
   }
 
   /**
-   * Stops: no more calls, work under way cancelled, mounts ended (or left, as configured), database
-   * closed, locks released. Idempotent; never rejects.
+   * Stops: no more calls, work under way cancelled, mounts ended (or left, as configured, and always
+   * for a `successor`), database closed, locks released. Idempotent; never rejects.
    */
-  stop(): Promise<void> {
+  stop(o: { successor: boolean }): Promise<void> {
+    if (o.successor) this.#end.keepMounts = true;
     this.#stopped ??= undo(this.#cleanups, this.#core.log);
     return this.#stopped;
   }
@@ -83,13 +89,19 @@ export class Daemon {
 
 type OnCleanup = (cleanup: Cleanup) => void;
 
-async function start(
-  o: { config: DaemonConfig; log: Log; restart: readonly string[]; onShutdownRequest(): void },
-  onCleanup: OnCleanup,
-): Promise<Core> {
-  const { config, log } = o;
+interface StartOptions {
+  readonly config: DaemonConfig;
+  readonly log: Log;
+  readonly restart: readonly string[];
+  readonly patienceMs: number;
+  readonly end: End;
+  onShutdownRequest(): void;
+}
+
+async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
+  const { config, end, log } = o;
   process.umask(0o077);
-  await lockDirectories(config, onCleanup);
+  await lockDirectories(config, o.patienceMs, onCleanup);
   const machine = await examineMachine(config.root);
   const database = openDatabase(path.join(config.root, "varve.db"));
   onCleanup(() => database.close());
@@ -107,12 +119,12 @@ async function start(
     ...stores,
     requestShutdown: o.onShutdownRequest,
   };
-  onCleanup(() => core.views.close({ keepMounts: config.keepMounts }));
+  onCleanup(() => core.views.close(end));
   onCleanup(() => core.unpacker.settle());
   onCleanup(() => core.registries.close());
   const server = await RpcServer.listen(varveApi(core));
   onCleanup(() => server.close());
-  const { containerd, kubelet } = await listenForEngines(config, core, keeper, onCleanup);
+  const { containerd, kubelet } = await listenForEngines({ config, core, keeper, end }, onCleanup);
   process.umask(0);
   await sweepRuns(config.state);
   await keeper?.open();
@@ -149,7 +161,11 @@ async function usedPercent(directory: string): Promise<number> {
   return used + bavail === 0 ? 0 : (100 * used) / (used + bavail);
 }
 
-async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Promise<void> {
+async function lockDirectories(
+  config: DaemonConfig,
+  patienceMs: number,
+  onCleanup: OnCleanup,
+): Promise<void> {
   // 0711: default mount targets lie below the state directory and are for every user.
   await fs.mkdir(config.root, { recursive: true, mode: 0o700 });
   await fs.mkdir(config.state, { recursive: true, mode: 0o711 });
@@ -167,7 +183,7 @@ async function lockDirectories(config: DaemonConfig, onCleanup: OnCleanup): Prom
     locks.push([`${socket}.lock`, `socket ${socket}`]);
   }
   for (const [file, what] of locks) {
-    const lock = LockFile.acquire(file, what);
+    const lock = await LockFile.await(file, what, patienceMs);
     onCleanup(() => lock.release());
   }
 }

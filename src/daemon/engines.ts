@@ -18,6 +18,20 @@ export interface Engines {
   readonly kubelet: RpcServer | undefined;
 }
 
+/** How the daemon will end. */
+export interface End {
+  /** Mounts stay in place, for the next daemon. */
+  keepMounts: boolean;
+}
+
+/** What the sockets of engines need. */
+interface EngineParts {
+  readonly config: DaemonConfig;
+  readonly core: Core;
+  readonly keeper: SessionKeeper | undefined;
+  readonly end: End;
+}
+
 type OnCleanup = (cleanup: () => Promise<void> | void) => void;
 
 /**
@@ -27,12 +41,11 @@ type OnCleanup = (cleanup: () => Promise<void> | void) => void;
  * @throws AlreadyExistsError, InvalidArgumentError as `RpcServer.listen`
  */
 export async function listenForEngines(
-  config: DaemonConfig,
-  core: Core,
-  keeper: SessionKeeper | undefined,
+  engines: EngineParts,
   onCleanup: OnCleanup,
 ): Promise<Engines> {
-  const snapshots = openSnapshots(config, core, keeper, onCleanup);
+  const { config, core } = engines;
+  const snapshots = openSnapshots(engines, onCleanup);
   const calls = snapshots && callContainerd(config, core, snapshots, onCleanup);
   const listen = async (api: Parameters<typeof RpcServer.listen>[0]) => {
     const server = await RpcServer.listen(api);
@@ -64,12 +77,7 @@ export async function answerHealthChecks(
   onCleanup(() => health.close());
 }
 
-function openSnapshots(
-  config: DaemonConfig,
-  core: Core,
-  keeper: SessionKeeper | undefined,
-  onCleanup: OnCleanup,
-) {
+function openSnapshots({ config, core, keeper, end }: EngineParts, onCleanup: OnCleanup) {
   const { root, state, containerdSocket, containerdMounts: form } = config;
   const { fuseWorkers: workers, quickWakeUps, io } = config;
   if (containerdSocket === undefined) return undefined;
@@ -83,7 +91,7 @@ function openSnapshots(
   const sharing = { onUnshared: collector(core), settle: () => core.snapshots.settle() };
   const serving = { workers, quickWakeUps, io, keeper };
   const snapshots = new ProxySnapshots({ ...places, ...serving, form, sharing });
-  onCleanup(() => snapshots.close({ keepMounts: config.keepMounts }));
+  onCleanup(() => snapshots.close(end));
   return snapshots;
 }
 

@@ -1,6 +1,7 @@
 /** Locks that end with their process, however it ends. */
 
 import { readFileSync, unlinkSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import {
@@ -15,6 +16,9 @@ import {
 import { EAGAIN, must } from "../system/errno.js";
 import { AlreadyExistsError } from "../system/errors.js";
 import { STAT_INO, STAT_SLOTS } from "../system/native.js";
+
+/** How often a lock is tried: whoever waits for it keeps programs waiting. */
+const RETRY_MS = 5;
 
 /** A held lock; the file has this process's ID. */
 export class LockFile {
@@ -46,6 +50,32 @@ export class LockFile {
       if (isStillNamed(fd, path)) return LockFile.#write(path, fd);
       sys.close(fd);
     }
+  }
+
+  /**
+   * Takes the lock as `acquire` does, but waits for its holder to let go.
+   *
+   * @throws AlreadyExistsError it is still held after `patienceMs`
+   */
+  static async await(path: string, what: string, patienceMs: number): Promise<LockFile> {
+    const deadline = Date.now() + patienceMs;
+    for (;;) {
+      try {
+        return LockFile.acquire(path, what);
+      } catch (error) {
+        if (!(error instanceof AlreadyExistsError) || Date.now() >= deadline) throw error;
+      }
+      await sleep(RETRY_MS);
+    }
+  }
+
+  /** The process that holds the lock; undefined when none does. */
+  static holder(path: string): number | undefined {
+    const fd = sys.open(toBytes(path), O_RDWR | O_CLOEXEC, 0);
+    if (fd < 0) return undefined;
+    const isHeld = sys.flock(fd, LOCK_EX | LOCK_NB) === -EAGAIN;
+    sys.close(fd);
+    return isHeld ? Number(readPid(path)) || undefined : undefined;
   }
 
   static #write(path: string, fd: number): LockFile {

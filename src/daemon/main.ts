@@ -1,12 +1,14 @@
 /** `varve daemon`: runs a daemon in the foreground until it is told to stop. */
 
 import { realpathSync } from "node:fs";
+import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Logger } from "pino";
 import { AlreadyExistsError, BaseError, InvalidArgumentError } from "../system/errors.js";
 import { type ConfigFlags, type DaemonConfig, loadConfig, toFlags } from "./config.js";
 import { Daemon } from "./daemon.js";
+import { LockFile } from "./lock-file.js";
 import { createLogger, roomLog } from "./logger.js";
 
 /** Exit codes of `runDaemon`. */
@@ -22,13 +24,17 @@ export const EXIT = {
 // Longer than any unmount takes; what is stuck then is the kernel's to clean up.
 const STOP_TIMEOUT_MS = 30_000;
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
+/** Another daemon is to take over. */
+const HAND_OVER = "SIGUSR2";
 
 /**
  * Runs a daemon until a signal or a client stops it. A second signal ends it at once.
  *
  * @returns the exit code; never rejects
  */
-export async function runDaemon(flags: ConfigFlags): Promise<number> {
+export async function runDaemon(
+  flags: ConfigFlags & { readonly upgrade?: boolean | undefined },
+): Promise<number> {
   let config: DaemonConfig;
   try {
     config = loadConfig(flags);
@@ -42,16 +48,27 @@ export async function runDaemon(flags: ConfigFlags): Promise<number> {
     const log = roomLog(logger);
     const onShutdownRequest = () => stop.request("a client asked for it");
     const restart = restartCommand(config);
-    const daemon = await Daemon.start({ config, log, restart, onShutdownRequest });
+    const patienceMs =
+      flags.upgrade === true && askToHandOver(config, logger) ? STOP_TIMEOUT_MS : 0;
+    const daemon = await Daemon.start({ config, log, restart, patienceMs, onShutdownRequest });
     report(logger, config, daemon);
-    await stop.requested;
-    await bounded(daemon.stop(), logger);
+    const { successor } = await stop.requested;
+    await bounded(daemon.stop({ successor }), logger);
     logger.info("stopped");
     return stop.exitCode;
   } catch (error) {
     logger.fatal({ err: error }, (error as Error).message);
     return error instanceof AlreadyExistsError ? EXIT.locked : EXIT.failed;
   }
+}
+
+/** Tells the daemon at work to leave its views to this one. @returns false when there is none */
+function askToHandOver({ state }: DaemonConfig, logger: Logger): boolean {
+  const pid = LockFile.holder(path.join(state, "daemon.pid"));
+  if (pid === undefined) return false;
+  logger.info(`taking over from the daemon with process ID ${pid}`);
+  process.kill(pid, HAND_OVER);
+  return true;
 }
 
 /** What starts this daemon again should it die; empty where a service manager does that. */
@@ -94,9 +111,9 @@ async function bounded(stopping: Promise<void>, logger: Logger): Promise<void> {
 
 /** Signals, clients and bugs that end the daemon. */
 class StopRequest {
-  readonly requested: Promise<void>;
+  readonly requested: Promise<{ readonly successor: boolean }>;
   exitCode: number = EXIT.stopped;
-  #resolve: () => void = () => undefined;
+  #resolve: (how: { successor: boolean }) => void = () => undefined;
   #isRequested = false;
   readonly #logger: Logger;
 
@@ -111,14 +128,15 @@ class StopRequest {
         this.request(signal);
       });
     }
+    process.on(HAND_OVER, () => this.request("another daemon takes over", true));
     process.on("uncaughtException", (error) => this.#bug(error));
     process.on("unhandledRejection", (reason) => this.#bug(reason));
   }
 
-  request(reason: string): void {
+  request(reason: string, successor = false): void {
     if (!this.#isRequested) this.#logger.info(`stopping: ${reason}`);
     this.#isRequested = true;
-    this.#resolve();
+    this.#resolve({ successor });
   }
 
   /** State may be inconsistent after a bug: unmount what can be unmounted and end. */
@@ -133,7 +151,7 @@ class StopRequest {
 }
 
 /** @throws InvalidArgumentError unknown or malformed flags */
-function parseFlags(args: readonly string[]): ConfigFlags {
+function parseFlags(args: readonly string[]): ConfigFlags & { upgrade?: boolean | undefined } {
   const text = { type: "string" } as const;
   const flag = { type: "boolean" } as const;
   try {
@@ -150,6 +168,7 @@ function parseFlags(args: readonly string[]): ConfigFlags {
         "restore-views": flag,
         io: text,
         supervise: flag,
+        upgrade: flag,
         "fuse-workers": text,
         "quick-wake-ups": flag,
         "unpack-workers": text,
@@ -175,6 +194,7 @@ function parseFlags(args: readonly string[]): ConfigFlags {
       restoreViews: values["restore-views"],
       io: values.io,
       supervise: values.supervise,
+      upgrade: values.upgrade,
       fuseWorkers: count(values["fuse-workers"]),
       quickWakeUps: values["quick-wake-ups"],
       unpackWorkers: count(values["unpack-workers"]),

@@ -158,6 +158,8 @@ export interface OpenResult {
 export interface Kernel {
   /** Open-like calls come, and may answer FOPEN_PASSTHROUGH with a backing ID. */
   readonly hasPassthrough: boolean;
+  /** Identifies the request that is being served, also when a session that took over gets it again. */
+  readonly request: number;
   /**
    * Registers a file (an O_PATH descriptor will do) as a backing file: its ID, or a negative errno.
    * The kernel keeps the file open until the ID is closed and nobody uses it.

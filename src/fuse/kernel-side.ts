@@ -4,18 +4,31 @@ import { syscallError } from "../system/errno.js";
 import type { FuseChannel } from "../system/native.js";
 import type { Kernel, NodeId, Result } from "./file-system.js";
 import { invalidateInodeMessage } from "./notification.js";
+import type { RequestBuffer } from "./request.js";
+import { withoutMark } from "./resent.js";
 import type { Warnings } from "./warnings.js";
 
 /** See `Kernel`. */
 export class KernelSide implements Kernel {
   readonly hasPassthrough: boolean;
   readonly #channel: FuseChannel;
+  readonly #request: RequestBuffer;
   readonly #warnings: Warnings;
 
-  constructor(channel: FuseChannel, hasPassthrough: boolean, warnings: Warnings) {
+  constructor(
+    channel: FuseChannel,
+    hasPassthrough: boolean,
+    request: RequestBuffer,
+    warnings: Warnings,
+  ) {
     this.#channel = channel;
+    this.#request = request;
     this.#warnings = warnings;
     this.hasPassthrough = hasPassthrough;
+  }
+
+  get request(): number {
+    return withoutMark(this.#request);
   }
 
   openBacking(fd: number): Result {

@@ -10,9 +10,18 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import type { ByteString } from "../system/bytes.js";
-import { RENAME_EXCHANGE, RENAME_WHITEOUT, S_IFCHR, S_IFMT } from "../system/constants.js";
+import {
+  O_CREAT,
+  O_EXCL,
+  RENAME_EXCHANGE,
+  RENAME_WHITEOUT,
+  S_IFCHR,
+  S_IFMT,
+} from "../system/constants.js";
 import { EEXIST, ENODATA, ENOENT } from "../system/errno.js";
 import {
+  FOPEN_KEEP_CACHE,
+  FUSE_CREATE,
   FUSE_LINK,
   FUSE_MKDIR,
   FUSE_MKNOD,
@@ -27,7 +36,7 @@ import {
 import type { Exchange, Outcome } from "./exchange.js";
 import type { NodeId } from "./file-system.js";
 import type { Operation } from "./operations.js";
-import { ARG, emptyEntry } from "./outcome.js";
+import { ARG, emptyEntry, emptyOpen } from "./outcome.js";
 import type { RequestBuffer } from "./request.js";
 
 /** Upper half of FUSE_UNIQUE_RESEND, the bit that marks the identifier of a request sent again. */
@@ -36,6 +45,11 @@ const RESENT_HIGH = 0x80000000;
 /** True for a request that the kernel had sent before. */
 export function isResent(request: RequestBuffer): boolean {
   return request.uniqueHigh >= RESENT_HIGH;
+}
+
+/** A request's identifier, the same each time it is sent. Exact, as the kernel counts from 0. */
+export function withoutMark({ uniqueHigh, uniqueLow }: RequestBuffer): number {
+  return (uniqueHigh % RESENT_HIGH) * 2 ** 32 + uniqueLow;
 }
 
 /** Does a request that may have been done before. */
@@ -51,6 +65,7 @@ export function handleResent(
   if (outcome === -ENOENT && (opcode === FUSE_UNLINK || opcode === FUSE_RMDIR)) return 0;
   if (outcome === -ENODATA && opcode === FUSE_REMOVEXATTR) return 0;
   if (outcome !== -EEXIST) return outcome;
+  if (opcode === FUSE_CREATE) return createdAndOpened(x, outcome);
   return opcode === FUSE_SETXATTR ? 0 : existing(x, outcome);
 }
 
@@ -62,6 +77,22 @@ function existing(x: Exchange, outcome: Outcome): Outcome {
   const entry = emptyEntry(x);
   const result = x.fileSystem.lookup(request.node, name, entry);
   return result < 0 || entry.node === 0 ? outcome : x.work.reply.entry(entry);
+}
+
+/** The file that an earlier try of CREATE made, opened. struct fuse_create_in: flags 0; name 16 */
+function createdAndOpened(x: Exchange, outcome: Outcome): Outcome {
+  const { fileSystem } = x;
+  const { reply, request } = x.work;
+  const entry = emptyEntry(x);
+  const found = fileSystem.lookup(request.node, request.entryName(ARG + 16), entry);
+  if (found < 0 || entry.node === 0 || fileSystem.open === undefined) return outcome;
+  const flags = request.u32(ARG) & ~(O_CREAT | O_EXCL);
+  const opened = emptyOpen(x, FOPEN_KEEP_CACHE);
+  const { incarnation } = entry.attributes;
+  const result = fileSystem.open(entry.node, incarnation, flags, false, opened);
+  if (result >= 0) return reply.entryAndOpen(entry, opened);
+  fileSystem.forget(entry.node, 1);
+  return result;
 }
 
 function madeName(request: RequestBuffer): ByteString | undefined {
@@ -115,7 +146,8 @@ export class ExchangeNote {
     const { request } = x.work;
     if (request.opcode !== FUSE_RENAME2 || (request.u32(ARG + 8) & RENAME_EXCHANGE) === 0) return;
     const { parent, name } = decodeRename(request);
-    writeFileSync(this.#path, `${identifier(request)} ${nodeAt(x, parent, name)}`, { mode: 0o600 });
+    const line = `${withoutMark(request)} ${nodeAt(x, parent, name)}`;
+    writeFileSync(this.#path, line, { mode: 0o600 });
   }
 
   /** True when the exchange at hand, sent again, has taken place. */
@@ -123,7 +155,7 @@ export class ExchangeNote {
     const { request } = x.work;
     const { parent, name } = decodeRename(request);
     const [unique, node] = this.#read().split(" ");
-    return unique === identifier(request) && Number(node) !== nodeAt(x, parent, name);
+    return Number(unique) === withoutMark(request) && Number(node) !== nodeAt(x, parent, name);
   }
 
   #read(): string {
@@ -134,9 +166,4 @@ export class ExchangeNote {
       return "";
     }
   }
-}
-
-/** A request's identifier without the mark of being sent again. */
-function identifier({ uniqueHigh, uniqueLow }: RequestBuffer): string {
-  return `${uniqueHigh % RESENT_HIGH}:${uniqueLow}`;
 }

@@ -199,13 +199,12 @@ export class FuseSession implements Exchange {
 
   /**
    * What another session needs to go on if this one dies; the caller must close the descriptor.
-   * Undefined when that cannot be: the kernel does not send requests again, or has files open by
-   * passthrough (which ones is known here only), or the session is over.
+   * Undefined when that cannot be: the kernel does not send requests again, or the session is over.
    */
   async bequeath(): Promise<Inheritance | undefined> {
     await this.negotiated;
     const agreement = this.#agreement;
-    if (agreement?.hasResend !== true || agreement.hasPassthrough || this.#isOver) return undefined;
+    if (agreement?.hasResend !== true || this.#isOver) return undefined;
     const descriptor = sys.duplicate(this.#channel.fd);
     return descriptor < 0 ? undefined : { descriptor, agreement };
   }
@@ -229,7 +228,9 @@ export class FuseSession implements Exchange {
     this.notifier.hasExpireOnly = agreement.hasExpireOnly;
     this.hasExtendedSetxattr = agreement.hasExtendedSetxattr;
     const { hasPassthrough } = agreement;
-    this.fileSystem.begin?.(new KernelSide(this.#channel, hasPassthrough, this.#warnings));
+    this.fileSystem.begin?.(
+      new KernelSide(this.#channel, hasPassthrough, this.work.request, this.#warnings),
+    );
   }
 
   #serve(received: number): void {

@@ -43,6 +43,7 @@ import { EINVAL, EISDIR, EROFS, ESTALE } from "../system/errno.js";
 import { STAT_MODE } from "../system/native.js";
 import { ensureData } from "./copy-up.js";
 import { truncateTo } from "./data.js";
+import { type OpenFile, type OpenKind, OpenTable } from "./open-table.js";
 import type { OverlayTree } from "./overlay-tree.js";
 import { ProgramFiles } from "./program-files.js";
 
@@ -55,33 +56,35 @@ const IDLE_BACKINGS = 512;
 /** Lowest bit of a handle: the open is passthrough. Above it: which `OpenFile`. */
 const THROUGH = 1;
 
-/** One of the kernel's inodes that is, or was lately, open. */
-interface OpenFile {
-  readonly serial: number;
-  /** Where its data was when it was registered or opened. */
-  readonly isUpper: boolean;
-  /** How many opens there are of each kind; never of both. */
-  cached: number;
-  through: number;
-  /** 0: not registered. */
-  backingId: number;
-}
-
 /** See the file comment. */
 export class OpenFiles {
   readonly #tree: OverlayTree;
   readonly #kernel: Kernel;
   readonly #programs: ProgramFiles;
-  /** By node, the least recently used first. */
+  readonly #table: OpenTable;
+  /** By node, the one that further opens belong to; the least recently used first. */
   readonly #byNode = new Map<NodeId, OpenFile>();
-  readonly #bySerial = new Map<number, OpenFile>();
   #idle = 0;
-  #serial = 0;
 
-  constructor(tree: OverlayTree, kernel: Kernel) {
+  /** @param table empty, or as the process left it that served the view before */
+  constructor(tree: OverlayTree, kernel: Kernel, table = new OpenTable()) {
     this.#tree = tree;
     this.#kernel = kernel;
+    this.#table = table;
     this.#programs = new ProgramFiles(tree);
+    for (const file of table.files()) this.#inherit(file);
+  }
+
+  #inherit(file: OpenFile): void {
+    const known = this.#byNode.get(file.id);
+    if (known !== undefined && known.incarnation > file.incarnation) return;
+    if (known !== undefined && isIdle(known)) this.#idle--;
+    this.#byNode.set(file.id, file);
+    if (isIdle(file)) this.#idle++;
+    const node = this.#tree.node(file.id);
+    if (node === undefined) return;
+    node.incarnation = file.incarnation;
+    node.isVolatile = file.incarnation > 0 || (file.isUpper && file.through > 0);
   }
 
   /** OPEN: see `FileSystem.open`. Copies up what is opened for writing. */
@@ -96,17 +99,19 @@ export class OpenFiles {
     const type = tree.typeOf(id);
     if (type !== S_IFREG) return type === 0 ? -ESTALE : type === S_IFDIR ? -EISDIR : -EINVAL;
     if ((tree.nodes.get(id)?.incarnation ?? 0) !== incarnation) return -ESTALE;
+    this.#undo();
     const truncates = (flags & O_TRUNC) !== 0;
     if (truncates || (flags & O_ACCMODE) !== O_RDONLY) {
       if (!tree.writable) return -EROFS;
       const ready = ensureData(tree, id, truncates ? 0 : Number.POSITIVE_INFINITY);
       if (ready < 0) return ready;
     }
-    const isUpper = this.#isUpper(id);
-    let file = this.#byNode.get(id);
-    if (file !== undefined && file.isUpper !== isUpper) {
+    const file = this.#byNode.get(id);
+    if (file !== undefined && !file.isUpper && this.#isUpper(id)) {
       if (file.through > 0) return this.#supersede(id);
-      file = this.#carryOver(id, file, isUpper);
+      // Descriptors in the page cache stay right.
+      this.#unregister(file);
+      this.#table.setUpper(file);
     }
     if (truncates) {
       const truncated = truncateTo(tree, id, 0, killSetId);
@@ -118,13 +123,12 @@ export class OpenFiles {
 
   /** Chooses how an open of a file with its data in place is served, and counts it. */
   admit(id: NodeId, flags: number, out: OpenResult): void {
+    this.#undo();
     const isUpper = this.#isUpper(id);
     const file = this.#byNode.get(id) ?? this.#add(id, isUpper);
-    if (file.cached + file.through === 0 && file.backingId !== 0) this.#idle--;
-    const isThrough = file.cached === 0 && (file.through > 0 || this.#wantsThrough(id, isUpper));
-    if (isThrough && file.backingId === 0) file.backingId = Math.max(0, this.#register(id));
-    if (isThrough && file.backingId !== 0) {
-      file.through++;
+    const wantsThrough = file.cached === 0 && (file.through > 0 || this.#wantsThrough(id, isUpper));
+    if (wantsThrough && (file.backingId !== 0 || this.#register(file))) {
+      this.#count(file, "through", 1);
       out.backingId = file.backingId;
       out.openFlags = FOPEN_PASSTHROUGH | FOPEN_NOFLUSH;
       if (this.#mustAskUs(id, isUpper, flags)) out.openFlags |= FOPEN_DIRECT_IO;
@@ -134,33 +138,50 @@ export class OpenFiles {
       // Pages from before a passthrough write are out of date.
       out.openFlags = file.cached > 0 || !isUpper ? FOPEN_KEEP_CACHE : 0;
       out.backingId = 0;
-      file.cached++;
+      this.#count(file, "cached", 1);
       out.handle = file.serial * 2;
     }
   }
 
   /** RELEASE: the kernel has left the open behind already. */
   release(id: NodeId, handle: number): void {
-    const file = this.#bySerial.get(Math.floor(handle / 2));
+    this.#undo();
+    const file = this.#table.find(Math.floor(handle / 2));
     if (file === undefined) return;
-    if (handle % 2 === THROUGH) file.through--;
-    else file.cached--;
+    this.#count(file, handle % 2 === THROUGH ? "through" : "cached", -1);
     if (file.cached + file.through > 0) return;
-    if (this.#byNode.get(id) !== file || file.backingId === 0) {
-      this.#drop(id, file);
+    const isCurrent = this.#byNode.get(id) === file;
+    // A later incarnation is remembered until the node is forgotten.
+    if (!isCurrent || (file.backingId === 0 && file.incarnation === 0)) {
+      this.#drop(file);
       return;
     }
     this.#byNode.delete(id);
     this.#byNode.set(id, file);
-    if (++this.#idle > IDLE_BACKINGS) this.#dropOldestIdle();
+    if (this.#idle > IDLE_BACKINGS) this.#dropOldestIdle();
   }
 
   /** The kernel has forgotten the node. */
   forget(id: NodeId): void {
     const file = this.#byNode.get(id);
-    if (file === undefined) return;
-    if (file.cached + file.through === 0 && file.backingId !== 0) this.#idle--;
-    this.#drop(id, file);
+    if (file !== undefined) this.#drop(file);
+  }
+
+  /** What a process that died has counted for the request at hand, which it did not answer, is counted here. */
+  #undo(): void {
+    const file = this.#table.countedFor(this.#kernel.request);
+    if (file !== undefined) this.#changing(file, () => this.#table.takeBack());
+  }
+
+  #count(file: OpenFile, kind: OpenKind, difference: 1 | -1): void {
+    const { request } = this.#kernel;
+    this.#changing(file, () => this.#table.count(file, kind, difference, request));
+  }
+
+  #changing(file: OpenFile, change: () => void): void {
+    const was = isIdle(file);
+    change();
+    this.#idle += Number(isIdle(file)) - Number(was);
   }
 
   #isUpper(id: NodeId): boolean {
@@ -189,21 +210,8 @@ export class OpenFiles {
   }
 
   #add(id: NodeId, isUpper: boolean): OpenFile {
-    const serial = ++this.#serial;
-    const file: OpenFile = { serial, isUpper, cached: 0, through: 0, backingId: 0 };
+    const file = this.#table.add(id, this.#tree.node(id)?.incarnation ?? 0, isUpper);
     this.#byNode.set(id, file);
-    this.#bySerial.set(serial, file);
-    return file;
-  }
-
-  /** The data has moved to the upper directory; descriptors in the page cache stay right. */
-  #carryOver(id: NodeId, old: OpenFile, isUpper: boolean): OpenFile {
-    if (old.cached + old.through === 0 && old.backingId !== 0) this.#idle--;
-    this.#drop(id, old);
-    const file = { ...old, isUpper, backingId: 0 };
-    if (file.cached === 0) return this.#add(id, isUpper);
-    this.#byNode.set(id, file);
-    this.#bySerial.set(file.serial, file);
     return file;
   }
 
@@ -214,7 +222,7 @@ export class OpenFiles {
     node.incarnation = (node.incarnation + 1) % INCARNATIONS;
     // Changes made through one inode must not stay hidden behind what the kernel keeps of another.
     node.isVolatile = true;
-    this.#byNode.delete(id);
+    this.#add(id, true);
     return -ESTALE;
   }
 
@@ -226,8 +234,9 @@ export class OpenFiles {
     this.#kernel.expireAttributes(id, node.incarnation);
   }
 
-  /** Registers the file with the data: a backing ID, or a negative errno. */
-  #register(id: NodeId): Result {
+  /** Registers the file with the data. @returns whether that could be */
+  #register(file: OpenFile): boolean {
+    const { id } = file;
     const tree = this.#tree;
     const node = tree.node(id);
     let fd: number;
@@ -238,24 +247,38 @@ export class OpenFiles {
       const inode = node?.hasUpper ? node.dataInode : id;
       fd = tree.backing.locateLower(tree.index.layer(inode), tree.index.contentPath(inode));
     }
-    if (fd < 0) return fd;
+    if (fd < 0) return false;
     const backingId = this.#kernel.openBacking(fd);
     sys.close(fd);
-    return backingId;
+    if (backingId <= 0) return false;
+    this.#changing(file, () => this.#table.setBacking(file, backingId));
+    return true;
   }
 
-  #drop(id: NodeId, file: OpenFile): void {
-    if (file.backingId !== 0) this.#kernel.closeBacking(file.backingId);
-    this.#bySerial.delete(file.serial);
-    if (this.#byNode.get(id) === file) this.#byNode.delete(id);
+  #unregister(file: OpenFile): void {
+    const { backingId } = file;
+    if (backingId === 0) return;
+    this.#changing(file, () => this.#table.setBacking(file, 0));
+    this.#kernel.closeBacking(backingId);
+  }
+
+  #drop(file: OpenFile): void {
+    this.#unregister(file);
+    this.#table.remove(file);
+    if (this.#byNode.get(file.id) === file) this.#byNode.delete(file.id);
   }
 
   #dropOldestIdle(): void {
-    for (const [id, file] of this.#byNode) {
-      if (file.cached + file.through > 0) continue;
-      this.#idle--;
-      this.#drop(id, file);
+    for (const file of this.#byNode.values()) {
+      if (!isIdle(file)) continue;
+      if (file.incarnation === 0) this.#drop(file);
+      else this.#unregister(file);
       return;
     }
   }
+}
+
+/** Registered, though nobody has it open. */
+function isIdle(file: OpenFile): boolean {
+  return file.backingId !== 0 && file.cached + file.through === 0;
 }

@@ -26,6 +26,7 @@ import type { ChainIndex } from "./chain-index.js";
 import { create, createUnnamed, link } from "./create.js";
 import { copyFileRange, fallocate, read, seek, sync, syncAll, write } from "./data.js";
 import { OpenFiles } from "./open-files.js";
+import type { OpenTable } from "./open-table.js";
 import { OverlayTree } from "./overlay-tree.js";
 import { DirectoryReader } from "./readdir.js";
 import { recoverNodes } from "./recover.js";
@@ -45,6 +46,8 @@ export interface OverlayOptions extends BackingOptions {
   readonly index: ChainIndex;
   /** The kernel knows nodes of a mount whose process died; see `recoverNodes`. */
   readonly inherited?: boolean;
+  /** Notes of open files for who takes the mount over, made when there are any; absent: none. */
+  readonly openTable?: () => OpenTable;
 }
 
 /**
@@ -59,9 +62,11 @@ export interface OverlayOptions extends BackingOptions {
 export class OverlayFileSystem implements FileSystem {
   readonly #tree: OverlayTree;
   readonly #reader: DirectoryReader;
+  readonly #openTable: OverlayOptions["openTable"];
   #files: OpenFiles | undefined;
 
   constructor(options: OverlayOptions) {
+    this.#openTable = options.openTable;
     this.#tree = new OverlayTree(options);
     prepareRoot(this.#tree);
     if (options.inherited === true) recoverNodes(this.#tree);
@@ -69,7 +74,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   begin(kernel: Kernel): void {
-    if (kernel.hasPassthrough) this.#files = new OpenFiles(this.#tree, kernel);
+    if (kernel.hasPassthrough) this.#files = new OpenFiles(this.#tree, kernel, this.#openTable?.());
   }
 
   ready(): Promise<void> {

@@ -154,6 +154,12 @@ export interface Syscalls {
   /** One call for a whole directory: names, stat, symlink targets and xattrs. */
   scanDirectory(fd: number): DirectoryScan | number;
 
+  /**
+   * The first `length` bytes of a file as memory, shared with all who map it. The file must have them
+   * on its disk already: a write for which there is no room then ends the process.
+   */
+  mapShared(fd: number, length: number): ArrayBuffer | number;
+
   /** A connected SOCK_SEQPACKET socket; its calls give up after five seconds (-EAGAIN). */
   connectPackets(path: ByteString): number;
   /** Sends one packet, with a descriptor unless that is -1. */

@@ -23,6 +23,8 @@ export interface KeptSession {
   readonly inheritance: Inheritance;
 }
 
+/** What sessions leave notes about: exchanges of names, open files. */
+const NOTES = ["exchange", "opens"];
 const WATCH_INTERVAL_MS = 2_000;
 
 /** The sessions of one daemon. */
@@ -85,9 +87,9 @@ export class SessionKeeper {
     this.#left.clear();
   }
 
-  /** Where the session of a view may leave notes for its successor. */
-  notePath(viewId: string): string {
-    return path.join(this.#directory, `${viewId}.exchange`);
+  /** Where the session of a view may leave notes for its successor: files whose names begin so. */
+  notes(viewId: string): string {
+    return path.join(this.#directory, viewId);
   }
 
   /** Keeps a session. Takes the descriptor over. Without a keeper the view works, but dies with the daemon. */
@@ -123,7 +125,7 @@ export class SessionKeeper {
   /** The view is unmounted, or to be ended. */
   release(viewId: string): void {
     rmSync(this.#recordPath(viewId), { force: true });
-    rmSync(this.notePath(viewId), { force: true });
+    for (const kind of NOTES) rmSync(`${this.notes(viewId)}.${kind}`, { force: true });
     try {
       this.#client?.drop(viewId);
     } catch (error) {

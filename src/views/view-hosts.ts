@@ -108,8 +108,8 @@ export class ViewHosts {
 
   async #serve(task: MountTask, inheritance: Inheritance | undefined): Promise<MountResult> {
     const host = this.#leastBusy();
-    const notePath = this.#keeper?.notePath(task.viewId);
-    const serveTask: ServeTask = { ...task, inheritance, notePath };
+    const notes = this.#keeper?.notes(task.viewId);
+    const serveTask: ServeTask = { ...task, inheritance, notes };
     host.views.set(task.viewId, task);
     try {
       return await host.worker.call<MountResult>("serve", serveTask);

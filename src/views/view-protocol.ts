@@ -35,8 +35,8 @@ export interface MountResult {
 /** Serve one view, mounted by this task or, with `inheritance`, before. */
 export interface ServeTask extends MountTask {
   readonly inheritance: Inheritance | undefined;
-  /** Where the session leaves notes for its successor; undefined: it will have none. */
-  readonly notePath: string | undefined;
+  /** How the names of files begin in which the session leaves notes for its successor; undefined: it will have none. */
+  readonly notes: string | undefined;
 }
 
 /** Unmount one view. */

@@ -9,9 +9,11 @@ import { ExchangeNote } from "../fuse/resent.js";
 import { FuseSession } from "../fuse/session.js";
 import type { Inheritance, SessionOptions } from "../fuse/session-options.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
+import { OpenTable } from "../overlay/open-table.js";
 import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
 import { serveWorker } from "../snapshots/worker-server.js";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
+import { SharedMemory } from "../system/shared-memory.js";
 import { stackDepthFor } from "./io-mode.js";
 import { SharedIndexes } from "./shared-indexes.js";
 import type {
@@ -54,7 +56,8 @@ async function serve(task: ServeTask): Promise<MountResult> {
     throw error;
   }
   const hasPassthrough = await session.negotiated;
-  if (stackDepth > 0 && !hasPassthrough)
+  // What was agreed for a mount that was taken over holds, whatever is wanted by now.
+  if (stackDepth > 0 && !hasPassthrough && inheritance === undefined)
     send({ kind: "warn", viewId, message: noPassthrough(task) });
   return { io: hasPassthrough ? "passthrough" : "cached" };
 }
@@ -70,7 +73,10 @@ function openFileSystem(task: ServeTask, index: ChainIndex): OverlayFileSystem {
   const { layerDirs, privileged, upperDir, workDir } = task;
   const writable = upperDir === undefined || workDir === undefined ? {} : { upperDir, workDir };
   const inherited = task.inheritance !== undefined;
-  return new OverlayFileSystem({ index, layerDirs, privileged, inherited, ...writable });
+  const { notes } = task;
+  const memory = () => new SharedMemory(`${notes}.opens`, { isNew: !inherited });
+  const opens = notes === undefined ? {} : { openTable: () => new OpenTable(memory()) };
+  return new OverlayFileSystem({ index, layerDirs, privileged, inherited, ...writable, ...opens });
 }
 
 function sessionOptions(
@@ -78,12 +84,12 @@ function sessionOptions(
   fileSystem: OverlayFileSystem,
   stackDepth: StackDepth,
 ): SessionOptions {
-  const { viewId, notePath, privileged, readOnly, target } = task;
+  const { viewId, notes, privileged, readOnly, target } = task;
   return {
     ...{ target, fileSystem, readOnly, privileged, stackDepth, quickWakeUps },
     subtype: "varve",
     source: `varve:${viewId}`,
-    ...(notePath === undefined ? {} : { exchangeNote: new ExchangeNote(notePath) }),
+    ...(notes === undefined ? {} : { exchangeNote: new ExchangeNote(`${notes}.exchange`) }),
     log: {
       warn: (message, error) => {
         const reason = error instanceof Error ? `: ${error.stack ?? error.message}` : "";

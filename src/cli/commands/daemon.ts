@@ -16,6 +16,7 @@ interface DaemonFlags {
   readonly restoreViews?: boolean;
   readonly io?: string;
   readonly supervise?: boolean;
+  readonly upgrade?: boolean;
   readonly fuseWorkers?: number;
   readonly quickWakeUps?: boolean;
   readonly unpackWorkers?: number;
@@ -57,6 +58,10 @@ export function define(command: VarveCommand, cli: CliContext): void {
       ).choices(IO_MODES),
     )
     .option("--no-supervise", "Let views end when the daemon dies, and do not start it again")
+    .option(
+      "--upgrade",
+      "Take over from the daemon that runs; programs in its views notice a pause",
+    )
     .option("--fuse-workers <count>", "Threads that serve mounts", countOf)
     .option("--no-quick-wake-ups", "Let CPUs sleep deeply while requests come in bursts: slower")
     .option("--unpack-workers <count>", "Layers unpacked side by side", countOf)
@@ -90,6 +95,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
           "Be a snapshotter for containerd; see docs/containerd.md",
         ],
         ["varve daemon --gc-high 85 --gc-low 80", "Keep the disk from filling up"],
+        ["varve daemon --upgrade", "Replace the daemon, by a new version of varve perhaps"],
         ["varve daemon stop", "End the daemon, and wait until it is gone"],
       ],
       "Other commands start a daemon by themselves when none runs. Settings may also stand in the " +
@@ -134,6 +140,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     restoreViews: flags.restoreViews === false ? false : undefined,
     io,
     supervise: flags.supervise === false ? false : undefined,
+    upgrade: flags.upgrade,
     fuseWorkers,
     quickWakeUps: flags.quickWakeUps === false ? false : undefined,
     unpackWorkers,

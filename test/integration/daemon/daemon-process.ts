@@ -71,9 +71,10 @@ export class DaemonSandbox {
     return code;
   }
 
-  /** The daemon at work, which a keeper may have started. */
+  /** The daemon at work, which a keeper may have started; 0 while there is none. */
   get currentPid(): number {
-    return Number(readFileSync(this.path("state/daemon.pid"), "utf8"));
+    const file = this.path("state/daemon.pid");
+    return existsSync(file) ? Number(readFileSync(file, "utf8")) : 0;
   }
 
   /** Kills what runs, unmounts and removes everything. */
