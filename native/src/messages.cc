@@ -13,21 +13,31 @@ namespace {
 
 constexpr time_t kPatienceSeconds = 5;
 
-int64_t ConnectPackets(const Path& path) {
+int64_t Connect(const Path& path, int type) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.length >= sizeof address.sun_path) return -ENAMETOOLONG;
   std::memcpy(address.sun_path, path.bytes, path.length + 1);
-  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  const int fd = ::socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
   const timeval patience{kPatienceSeconds, 0};
   ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
+  socklen_t size = sizeof address;
+  if (path.bytes[0] == '@') {
+    // A name that is in no file system has a length instead of an end.
+    address.sun_path[0] = '\0';
+    size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.length);
+  }
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0) return fd;
   const int error = errno;
   ::close(fd);
   return -error;
 }
+
+int64_t ConnectPackets(const Path& path) { return Connect(path, SOCK_SEQPACKET); }
+
+int64_t ConnectDatagrams(const Path& path) { return Connect(path, SOCK_DGRAM); }
 
 // `descriptor` -1: none.
 int64_t SendPacket(int32_t socket, const Bytes& data, int32_t descriptor) {
@@ -72,6 +82,7 @@ int64_t Duplicate(int32_t fd) { return Result(::fcntl(fd, F_DUPFD_CLOEXEC, 3)); 
 
 constexpr Method kMethods[] = {
     {"connectPackets", Bind<ConnectPackets>},
+    {"connectDatagrams", Bind<ConnectDatagrams>},
     {"sendPacket", Bind<SendPacket>},
     {"receivePacket", Bind<ReceivePacket>},
     {"duplicate", Bind<Duplicate>},

@@ -122,6 +122,7 @@ export function describeView(view: View | undefined): object {
     Mounted: view.mounted,
     IO: view.io,
     IOInUse: view.ioInUse,
+    Restart: view.restart,
     Target: view.target,
     Created: rfc3339(view.created),
     UpperDir: view.upperDir,

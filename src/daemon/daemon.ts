@@ -9,14 +9,18 @@ import { GarbageCollector } from "../images/garbage-collector.js";
 import { ImageStore } from "../images/image-store.js";
 import { type Database, openDatabase } from "../metadata/database.js";
 import { EventLog } from "../metadata/event-log.js";
+import type { ViewRow } from "../metadata/view-table.js";
 import { Registries } from "../registry/registries.js";
 import { sweepRuns } from "../services/builds/run-in-view.js";
 import type { Core, Machine } from "../services/core.js";
 import { RpcServer, varveApi } from "../services/server.js";
+import { remountView } from "../services/use-cases/mount-view.js";
 import { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { Unpacker } from "../snapshots/unpacker.js";
+import type { ServiceManager } from "../system/service-manager.js";
+import { type DescriptorStore, ServiceManagerStore } from "../views/descriptor-store.js";
 import { SessionKeeper } from "../views/session-keeper.js";
 import { Views } from "../views/views.js";
 import { type DaemonConfig, layerLimits } from "./config.js";
@@ -61,6 +65,8 @@ export class Daemon {
     log: Log;
     /** The command that starts it again should it die; empty: somebody else does. */
     restart: readonly string[];
+    /** Who started this process, if it is told what becomes of it. */
+    manager?: ServiceManager | undefined;
     /** How long to wait for another daemon that is about to let go of the directories. */
     patienceMs: number;
     onShutdownRequest(): void;
@@ -93,6 +99,7 @@ interface StartOptions {
   readonly config: DaemonConfig;
   readonly log: Log;
   readonly restart: readonly string[];
+  readonly manager?: ServiceManager | undefined;
   readonly patienceMs: number;
   readonly end: End;
   onShutdownRequest(): void;
@@ -106,7 +113,7 @@ async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
   const database = openDatabase(path.join(config.root, "varve.db"));
   onCleanup(() => database.close());
   const keeper = config.supervise
-    ? new SessionKeeper({ state: config.state, command: o.restart, log })
+    ? new SessionKeeper({ state: config.state, command: o.restart, store: storeOf(o.manager), log })
     : undefined;
   onCleanup(() => keeper?.close());
   const opened = await openStores(config, log, machine, database, keeper, onCleanup);
@@ -128,7 +135,8 @@ async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
   process.umask(0);
   await sweepRuns(config.state);
   await keeper?.open();
-  await core.views.open({ restore: config.restoreViews });
+  const remount = (view: ViewRow) => remountView(core, view);
+  await core.views.open({ restore: config.restoreViews, remount });
   collection.start();
   onCleanup(() => collection.stop());
   await containerd?.snapshots.open();
@@ -159,6 +167,11 @@ async function usedPercent(directory: string): Promise<number> {
   const { blocks, bfree, bavail } = await fs.statfs(directory);
   const used = blocks - bfree;
   return used + bavail === 0 ? 0 : (100 * used) / (used + bavail);
+}
+
+/** Where the manager keeps views' connections; undefined: a keeper of our own is needed. */
+function storeOf(manager: ServiceManager | undefined): DescriptorStore | undefined {
+  return manager?.keepsDescriptors === true ? new ServiceManagerStore(manager) : undefined;
 }
 
 async function lockDirectories(

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Logger } from "pino";
 import { AlreadyExistsError, BaseError, InvalidArgumentError } from "../system/errors.js";
+import { ServiceManager } from "../system/service-manager.js";
 import { type ConfigFlags, type DaemonConfig, loadConfig, toFlags } from "./config.js";
 import { Daemon } from "./daemon.js";
 import { LockFile } from "./lock-file.js";
@@ -50,7 +51,10 @@ export async function runDaemon(
     const restart = restartCommand(config);
     const patienceMs =
       flags.upgrade === true && askToHandOver(config, logger) ? STOP_TIMEOUT_MS : 0;
-    const daemon = await Daemon.start({ config, log, restart, patienceMs, onShutdownRequest });
+    const manager = ServiceManager.connect();
+    const how = { config, log, restart, manager, patienceMs, onShutdownRequest };
+    const daemon = await Daemon.start(how);
+    manager?.ready();
     report(logger, config, daemon);
     const { successor } = await stop.requested;
     await bounded(daemon.stop({ successor }), logger);

@@ -115,4 +115,9 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE views ADD COLUMN io TEXT NOT NULL DEFAULT ''
     CHECK (io IN ('', 'cached', 'passthrough', 'auto'));
   `,
+  `
+  -- Which views come back after the machine was started, and when they were mounted last.
+  ALTER TABLE views ADD COLUMN restart TEXT NOT NULL DEFAULT 'no' CHECK (restart IN ('no', 'always'));
+  ALTER TABLE views ADD COLUMN boot_id TEXT NOT NULL DEFAULT '';
+  `,
 ];

@@ -9,6 +9,9 @@ import { decodeLabels, encodeLabels, type Labels } from "./labels.js";
 /** How file data gets to programs; see views/io-mode.ts. */
 export type IoMode = "cached" | "passthrough" | "auto";
 
+/** Whether a view is mounted again after the machine was started. */
+export type RestartPolicy = "no" | "always";
+
 /** One view: an image's chain, with an upper directory unless it is read-only. */
 export type ViewRow = {
   readonly id: string;
@@ -28,6 +31,9 @@ export type ViewRow = {
   readonly mounted: boolean;
   /** What the user asked for; absent: the daemon's default. */
   readonly io?: IoMode;
+  readonly restart: RestartPolicy;
+  /** The machine's boot during which it was last mounted; empty: never. */
+  readonly bootId: string;
   readonly labels: Labels;
   readonly createdNs: bigint;
 };
@@ -45,6 +51,8 @@ type Columns = {
   labels: string;
   created_ns: bigint;
   io: IoMode | "";
+  restart: RestartPolicy;
+  boot_id: string;
 };
 
 /** Views. Every method is one statement and takes part in an open transaction. */
@@ -54,7 +62,9 @@ export class ViewTable {
   readonly #list;
   readonly #insert;
   readonly #setMounted;
+  readonly #setUnmounted;
   readonly #setIo;
+  readonly #setRestart;
   readonly #delete;
 
   constructor(sql: BetterSqlite3.Database) {
@@ -75,10 +85,15 @@ export class ViewTable {
         string,
         bigint,
         string,
+        RestartPolicy,
       ]
-    >("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
-    this.#setMounted = sql.prepare<[number, string, string]>(
-      "UPDATE views SET mounted = ?, target = ? WHERE id = ?",
+    >("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')");
+    this.#setMounted = sql.prepare<[string, string, string]>(
+      "UPDATE views SET mounted = 1, target = ?, boot_id = ? WHERE id = ?",
+    );
+    this.#setUnmounted = sql.prepare<[string]>("UPDATE views SET mounted = 0 WHERE id = ?");
+    this.#setRestart = sql.prepare<[RestartPolicy, string]>(
+      "UPDATE views SET restart = ? WHERE id = ?",
     );
     this.#setIo = sql.prepare<[string, string]>("UPDATE views SET io = ? WHERE id = ?");
     this.#delete = sql.prepare<[string]>("DELETE FROM views WHERE id = ?");
@@ -100,7 +115,12 @@ export class ViewTable {
   }
 
   /** @throws AlreadyExistsError the ID or the name is taken */
-  insert(view: Omit<ViewRow, "createdNs" | "labels"> & { labels?: Labels }): ViewRow {
+  insert(
+    view: Omit<ViewRow, "createdNs" | "labels" | "restart" | "bootId"> & {
+      labels?: Labels;
+      restart?: RestartPolicy;
+    },
+  ): ViewRow {
     try {
       this.#insert.run(
         view.id,
@@ -115,6 +135,7 @@ export class ViewTable {
         encodeLabels(view.labels, `view ${view.name}`),
         nowNs(),
         view.io ?? "",
+        view.restart ?? "no",
       );
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;
@@ -125,9 +146,19 @@ export class ViewTable {
     return this.get(view.id)!;
   }
 
-  /** Records the desired state and the mount point. @returns false when there is no such view */
-  setMounted(id: string, mounted: boolean, target: string): boolean {
-    return this.#setMounted.run(Number(mounted), target, id).changes > 0;
+  /** The view is to be mounted, on `target`. @returns false when there is no such view */
+  setMounted(id: string, target: string, bootId: string): boolean {
+    return this.#setMounted.run(target, bootId, id).changes > 0;
+  }
+
+  /** The view is not to be mounted. @returns false when there is no such view */
+  setUnmounted(id: string): boolean {
+    return this.#setUnmounted.run(id).changes > 0;
+  }
+
+  /** Records what the user asked for. @returns false when there is no such view */
+  setRestart(id: string, restart: RestartPolicy): boolean {
+    return this.#setRestart.run(restart, id).changes > 0;
   }
 
   /** Records the I/O mode that the user asked for. @returns false when there is no such view */
@@ -158,6 +189,8 @@ function decode(row: Columns): ViewRow {
     target: row.target,
     mounted: row.mounted !== 0n,
     ...(row.io === "" ? {} : { io: row.io }),
+    restart: row.restart,
+    bootId: row.boot_id,
     labels: decodeLabels(row.labels),
     createdNs: row.created_ns,
   };

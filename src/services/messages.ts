@@ -134,5 +134,6 @@ export function toView(view: ViewRow, state: ViewState): MessageInitShape<typeof
     upperDir: state.upperDir ?? "",
     io: view.io ?? "",
     ioInUse: state.ioInUse ?? "",
+    restart: view.restart,
   };
 }

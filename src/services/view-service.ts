@@ -6,6 +6,7 @@ import type { Change } from "../snapshots/layer-tasks.js";
 import { toBuffer } from "../system/bytes.js";
 import { CancelledError } from "../system/errors.js";
 import { parseIoMode } from "../views/io-mode.js";
+import { parseRestartPolicy } from "../views/restart-policy.js";
 import type { Core } from "./core.js";
 import {
   type CommitViewRequest,
@@ -75,8 +76,8 @@ async function* mount(
   const { image, name, target, readOnly, platform } = request;
   const pull = parsePolicy(request.pull, "never");
   const access = toAccess(request.access);
-  const io = parseIoMode(request.io);
-  const options = { image, name, target, readOnly, platform, pull, access, io, signal };
+  const wishes = { io: parseIoMode(request.io), restart: parseRestartPolicy(request.restart) };
+  const options = { image, name, target, readOnly, platform, pull, access, ...wishes, signal };
   const work = withProgress((onProgress) => mountView(core, { ...options, onProgress }));
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };

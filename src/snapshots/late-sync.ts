@@ -9,8 +9,8 @@
  * Neither row nor mark need to be durable before the files are; they come into being together.
  */
 
-import { readFileSync } from "node:fs";
 import type { Database } from "../metadata/database.js";
+import { bootId } from "../system/boot-id.js";
 import type { Log } from "./log.js";
 import { syncFileSystem } from "./sync.js";
 
@@ -22,7 +22,6 @@ export class LateSync {
   readonly #directory: string;
   readonly #database: Database;
   readonly #log: Log;
-  readonly #bootId = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
   #timer: NodeJS.Timeout | undefined;
   #flush: Promise<void> = Promise.resolve();
 
@@ -35,12 +34,12 @@ export class LateSync {
 
   /** Snapshots that may be incomplete, since the machine went down before they were on disk. */
   doubtful(): string[] {
-    return this.#database.unsynced.listOfOtherBoots(this.#bootId);
+    return this.#database.unsynced.listOfOtherBoots(bootId);
   }
 
   /** Marks a snapshot whose row has just been made, in the same transaction. */
   mark(name: string): void {
-    this.#database.unsynced.insert(name, this.#bootId);
+    this.#database.unsynced.insert(name, bootId);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.flush(), DELAY_MS);
     this.#timer.unref();

@@ -162,6 +162,8 @@ export interface Syscalls {
 
   /** A connected SOCK_SEQPACKET socket; its calls give up after five seconds (-EAGAIN). */
   connectPackets(path: ByteString): number;
+  /** The same with SOCK_DGRAM. A path that begins with @ is an abstract name. */
+  connectDatagrams(path: ByteString): number;
   /** Sends one packet, with a descriptor unless that is -1. */
   sendPacket(socket: number, data: Buffer, descriptor: number): number;
   /** Receives one packet into `target`: its length, 0 at the end. out[0] gets its descriptor (owned by the caller) or -1. */

@@ -11,6 +11,7 @@ import { addonPath, sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { ECONNREFUSED, EIO, ENOENT, syscallError } from "../system/errno.js";
 import { UnavailableError } from "../system/errors.js";
+import type { DescriptorStore } from "./descriptor-store.js";
 
 const MESSAGE_BYTES = 1 << 16;
 const START_ATTEMPTS = 100;
@@ -19,7 +20,7 @@ const EQUALS = 0x3d;
 const F = 0x46;
 
 /** One connection. Its calls block for some microseconds. */
-export class KeeperClient {
+export class KeeperClient implements DescriptorStore {
   readonly #socket: number;
   readonly #buffer = Buffer.alloc(MESSAGE_BYTES);
   readonly #descriptor = new Float64Array(1);
@@ -58,27 +59,22 @@ export class KeeperClient {
     throw new UnavailableError(`start ${program}: it does not answer on ${socketPath}`);
   }
 
-  /** This is the daemon at work; `command` starts another one (empty: somebody else does). @throws SyscallError */
   introduce(command: readonly string[]): void {
     this.#call(`H${command.map((word) => `${word}\0`).join("")}`);
   }
 
-  /** Gives a descriptor to keep; the caller still owns its own. @throws SyscallError */
   put(name: string, descriptor: number): void {
     this.#call(`P${name}`, descriptor);
   }
 
-  /** @throws SyscallError */
   drop(name: string): void {
     this.#call(`D${name}`);
   }
 
-  /** This daemon ends on purpose: no other is to be started. @throws SyscallError */
   sayGoodbye(): void {
     this.#call("B");
   }
 
-  /** True when the keeper is there. */
   isAlive(): boolean {
     try {
       this.#call("N");
@@ -88,7 +84,6 @@ export class KeeperClient {
     }
   }
 
-  /** Everything kept: the descriptors are the caller's. @throws SyscallError */
   all(): Map<string, number> {
     const found = new Map<string, number>();
     this.#call("G", -1, (name, descriptor) => found.set(name, descriptor));

@@ -1,6 +1,7 @@
 /**
  * Keeps the sessions of mounted views ready to be taken over, by another thread or by the next daemon:
- * the connection in varve-keeper, and what was agreed with the kernel in a file beside the mounts.
+ * the connection in varve-keeper or with the service manager, and what was agreed with the kernel in a
+ * file beside the mounts.
  */
 
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -9,6 +10,7 @@ import path from "node:path";
 import type { Inheritance } from "../fuse/session-options.js";
 import type { Log } from "../snapshots/log.js";
 import { sys } from "../system/addon.js";
+import type { DescriptorStore } from "./descriptor-store.js";
 import { KeeperClient } from "./keeper-client.js";
 
 /** What lasts, besides the connection. */
@@ -33,19 +35,28 @@ export class SessionKeeper {
   readonly #socket: string;
   readonly #command: readonly string[];
   readonly #log: Log;
-  #client: KeeperClient | undefined;
-  #starting: Promise<KeeperClient> | undefined;
+  #client: DescriptorStore | undefined;
+  #starting: Promise<DescriptorStore> | undefined;
   /** What an earlier daemon left, until somebody takes it. */
   #left = new Map<string, number>();
   #watch: NodeJS.Timeout | undefined;
   readonly #onLost: (() => Promise<void>)[] = [];
 
-  /** @param o.command starts the next daemon; empty when a service manager does */
-  constructor(o: { state: string; command: readonly string[]; log: Log }) {
+  /**
+   * @param o.command starts the next daemon; empty when a service manager does
+   * @param o.store keeps connections; absent: varve-keeper, started when there are any
+   */
+  constructor(o: {
+    state: string;
+    command: readonly string[];
+    store?: DescriptorStore | undefined;
+    log: Log;
+  }) {
     this.#directory = path.join(o.state, "sessions");
     this.#socket = path.join(o.state, "keeper.sock");
     this.#command = o.command;
     this.#log = o.log;
+    this.#client = o.store;
   }
 
   /** Calls `keepAll` when the keeper is gone: all sessions must be given to `keep` again. */
@@ -56,7 +67,7 @@ export class SessionKeeper {
   /** Gets what an earlier daemon left. Call once, before use. */
   async open(): Promise<void> {
     await fs.mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    this.#client = KeeperClient.connect(this.#socket);
+    this.#client ??= KeeperClient.connect(this.#socket);
     this.#client?.introduce(this.#command);
     this.#left = this.#client?.all() ?? new Map();
     for (const file of readdirSync(this.#directory)) {
@@ -170,7 +181,7 @@ export class SessionKeeper {
     }
   }
 
-  #connected(): Promise<KeeperClient> {
+  #connected(): Promise<DescriptorStore> {
     if (this.#client !== undefined) return Promise.resolve(this.#client);
     this.#starting ??= KeeperClient.start(this.#socket)
       .then((client) => {

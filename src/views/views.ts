@@ -8,7 +8,6 @@
  */
 
 import { Mutex } from "async-mutex";
-import type { Digest } from "../content/digest.js";
 import type { DiskUsage } from "../layers/usage-counter.js";
 import type { Database } from "../metadata/database.js";
 import type { EventLog } from "../metadata/event-log.js";
@@ -18,30 +17,16 @@ import type { Change, LayerTasks, UpperTask } from "../snapshots/layer-tasks.js"
 import type { Log } from "../snapshots/log.js";
 import type { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { syncFileSystem } from "../snapshots/sync.js";
+import { bootId } from "../system/boot-id.js";
 import { AlreadyExistsError, FailedPreconditionError, NotFoundError } from "../system/errors.js";
 import type { IoInUse } from "./io-mode.js";
+import { restoreMounts } from "./restart-policy.js";
 import type { SessionKeeper } from "./session-keeper.js";
 import { ViewDirectories } from "./view-directories.js";
 import { ViewMounts } from "./view-mounts.js";
 import { checkViewName, generateViewName } from "./view-names.js";
+import type { MountWishes, NewView } from "./view-requests.js";
 import { selectView } from "./view-selection.js";
-
-/** What a new view is made of. */
-export interface NewView {
-  /** Generated when absent. */
-  readonly name?: string | undefined;
-  /** The image as the user named it, normalised. */
-  readonly image: string;
-  readonly imageId: Digest;
-  readonly manifestDigest: Digest;
-  /** Absent for an image without layers. */
-  readonly chainId: Digest | undefined;
-  readonly readOnly: boolean;
-  /** Belongs to work that is under way: not listed, and removed when it outlives the daemon. */
-  readonly isTransient?: boolean;
-  /** Absent: the daemon's default. */
-  readonly io?: IoMode | undefined;
-}
 
 /** The views of one root directory. */
 export class Views {
@@ -55,6 +40,7 @@ export class Views {
   readonly #directories: ViewDirectories;
   readonly #mounts: ViewMounts;
   readonly #locks = new Map<string, Mutex>();
+  #isClosing = false;
 
   constructor(o: {
     root: string;
@@ -98,13 +84,18 @@ export class Views {
 
   /**
    * Goes on serving what an earlier daemon left to the keeper, reconciles directories with rows,
-   * detaches dead mounts and, with `restore`, mounts again what was mounted then. A view that cannot
-   * be mounted is logged and left unmounted. Call once, before use.
+   * detaches dead mounts and, with `restore`, mounts again what was mounted then. After the machine was
+   * started anew that is what is marked for it, by `restart`. A view that cannot be mounted is logged and
+   * left unmounted. Call once, before use.
+   *
+   * @param o.remount mounts one view, and makes what it needs for that; absent: `mount`
    */
-  async open(o: { restore: boolean }): Promise<void> {
+  async open(o: {
+    restore: boolean;
+    remount?: (view: ViewRow) => Promise<unknown>;
+  }): Promise<void> {
+    await this.resume();
     const rows = this.#database.views.list();
-    // Programs are waiting for this one.
-    await Promise.all(rows.map((view) => this.#resume(view)));
     await this.#mounts.detachDead(rows.filter((view) => !this.isMounted(view)));
     for (const view of rows.filter(isTransient)) {
       this.#database.views.delete(view.id);
@@ -112,8 +103,20 @@ export class Views {
     }
     await this.#directories.open(this.list().map((view) => view.id));
     const wanted = this.list().filter((row) => row.mounted && !this.isMounted(row));
-    if (o.restore) await Promise.all(wanted.map((view) => this.#restore(view)));
-    else for (const view of wanted) this.#markUnmounted(view.id);
+    await restoreMounts(wanted, {
+      isOn: o.restore,
+      remount: o.remount ?? ((view) => this.mount(view.id)),
+      giveUp: (view) => this.#markUnmounted(view.id),
+      log: this.#log,
+    });
+  }
+
+  /**
+   * Goes on serving what an earlier daemon left to the keeper, so that programs which wait for that wait
+   * no longer. May be called ahead of `open`.
+   */
+  async resume(): Promise<void> {
+    await Promise.all(this.#database.views.list().map((view) => this.#resume(view)));
   }
 
   /** Every view but those of work that is under way, oldest first. */
@@ -186,6 +189,7 @@ export class Views {
         mounted: false,
         ...(o.isTransient === true ? { labels: { [TRANSIENT_LABEL]: "true" } } : {}),
         ...(o.io === undefined ? {} : { io: o.io }),
+        ...(o.restart === undefined ? {} : { restart: o.restart }),
       };
       const view = this.#database.lazyTransaction(() => this.#database.views.insert(row));
       this.#tell("create", view);
@@ -198,14 +202,13 @@ export class Views {
 
   /**
    * Mounts a view. Without `target`: where it was last mounted, at first below the state directory.
-   * An `io` is the view's I/O mode from now on.
    *
    * @throws NotFoundError
    * @throws FailedPreconditionError it is mounted already, or the target is not an empty directory
    * @throws PermissionDeniedError, UnavailableError no right to mount, or no /dev/fuse
    */
-  mount(selector: string, target?: string, io?: IoMode): Promise<ViewRow> {
-    return this.#exclusive(selector, (view) => this.#mount(view, target, io));
+  mount(selector: string, target?: string, wishes: MountWishes = {}): Promise<ViewRow> {
+    return this.#exclusive(selector, (view) => this.#mount(view, target, wishes));
   }
 
   /**
@@ -289,6 +292,7 @@ export class Views {
    * daemon restores them).
    */
   async close(o: { keepMounts: boolean }): Promise<void> {
+    this.#isClosing = true;
     if (!o.keepMounts) {
       const mounted = this.#database.views.list().filter((row) => this.isMounted(row));
       await Promise.all(
@@ -301,13 +305,16 @@ export class Views {
   async #unmountAtEnd(view: ViewRow): Promise<void> {
     try {
       await this.#mounts.unmount(view, true);
-      this.#markUnmounted(view.id);
     } catch (error) {
       this.#log.warn(`view ${view.name}: not unmounted from ${view.target}`, error);
     }
   }
 
-  async #mount(view: ViewRow, target?: string, io = view.io): Promise<ViewRow> {
+  async #mount(
+    view: ViewRow,
+    target: string | undefined,
+    { io = view.io, restart }: MountWishes,
+  ): Promise<ViewRow> {
     if (this.isMounted(view)) {
       throw new FailedPreconditionError(
         `mount view ${view.name}: it is already mounted on ${view.target}`,
@@ -318,7 +325,8 @@ export class Views {
       target ?? (view.target === "" ? undefined : view.target),
     );
     if (io !== undefined) this.#database.views.setIo(view.id, io);
-    this.#database.views.setMounted(view.id, true, mountedOn);
+    if (restart !== undefined) this.#database.views.setRestart(view.id, restart);
+    this.#database.views.setMounted(view.id, mountedOn, bootId);
     const mounted = this.#database.views.get(view.id)!;
     this.#tell("mount", mounted);
     return mounted;
@@ -328,16 +336,6 @@ export class Views {
     if (!view.mounted || isTransient(view)) return;
     if (!(await this.#mounts.resume(this.#task(view, view.io)))) return;
     this.#log.info(`view ${view.name}: taken over from the last daemon`);
-  }
-
-  async #restore(view: ViewRow): Promise<void> {
-    try {
-      await this.#exclusive(view.id, () => this.#mount(view));
-      this.#log.info(`view ${view.name}: mounted again on ${view.target}`);
-    } catch (error) {
-      this.#markUnmounted(view.id);
-      this.#log.warn(`view ${view.name}: not mounted again on ${view.target}`, error);
-    }
   }
 
   #task(view: ViewRow, io: IoMode | undefined) {
@@ -372,7 +370,9 @@ export class Views {
   #markUnmounted(viewId: string): void {
     const view = this.#database.views.get(viewId);
     if (view?.mounted !== true) return;
-    this.#database.views.setMounted(viewId, false, view.target);
+    // What the next daemon is to mount again stays wanted.
+    const isWanted = this.#isClosing && view.restart === "always";
+    if (!isWanted) this.#database.views.setUnmounted(viewId);
     this.#tell("unmount", view);
   }
 

@@ -19,6 +19,7 @@ interface MountFlags {
   readonly quiet?: boolean;
   readonly pull: string;
   readonly io?: string;
+  readonly restart?: string;
 }
 
 /** Adds arguments, options and the action. */
@@ -42,6 +43,13 @@ export function define(command: VarveCommand, cli: CliContext): void {
           "of the view (cached), or as fits (auto); kept for later mounts",
       ).choices(["cached", "passthrough", "auto"]),
     )
+    .addOption(
+      new Option(
+        "--restart <policy>",
+        "Mount it again when the daemon starts, also after the machine did (always), or not (no, " +
+          "the default); kept for later mounts",
+      ).choices(["no", "always"]),
+    )
     .examples(
       [
         ["varve mount busybox --name box", "Make a view and mount it; prints where"],
@@ -53,6 +61,10 @@ export function define(command: VarveCommand, cli: CliContext): void {
         ],
         ["varve mount --pull always debian", "The image that its name means in the registry now"],
         ["varve mount --name box", "Mount a view again, with everything in it"],
+        [
+          "varve mount --name box --restart always",
+          "The same, and after each start of the machine",
+        ],
         ["varve mount --name box ./there", "The same, elsewhere"],
         ["varve mount", "List what is mounted"],
         ["cd $(varve mount busybox)", "Go there"],
@@ -82,6 +94,7 @@ async function mount(
     platform: flags.platform ?? "",
     pull: flags.pull,
     io: flags.io ?? "",
+    restart: flags.restart ?? "",
     access: registryAccess(cli, {}),
   };
   let view: View | undefined;

@@ -24,6 +24,7 @@ interface ViewRow {
   readonly ImageID: string;
   readonly Mode: string;
   readonly IO: string;
+  readonly Restart: string;
   readonly Status: string;
   readonly CreatedSince: string;
   readonly CreatedAt: string;
@@ -39,6 +40,7 @@ const HEADERS = {
   ImageID: "IMAGE ID",
   Mode: "MODE",
   IO: "IO",
+  Restart: "RESTART",
   Status: "STATUS",
   CreatedSince: "CREATED",
   CreatedAt: "CREATED AT",
@@ -89,7 +91,17 @@ function layoutOf(flags: ViewsFlags): ListLayout<ViewRow> {
   const size = flags.size === true ? (["Size"] as const) : [];
   return {
     headers: HEADERS,
-    columns: ["Name", "Image", "Mode", "IO", "Status", "CreatedSince", ...size, "Target"],
+    columns: [
+      "Name",
+      "Image",
+      "Mode",
+      "IO",
+      "Restart",
+      "Status",
+      "CreatedSince",
+      ...size,
+      "Target",
+    ],
   };
 }
 
@@ -101,6 +113,7 @@ function rowOf(view: View, hasSizes: boolean, isTruncated: boolean): ViewRow {
     ImageID: isTruncated ? shortDigest(view.imageId) : view.imageId,
     Mode: view.readOnly ? "ro" : "rw",
     IO: view.ioInUse || view.io || "default",
+    Restart: view.restart,
     Status: view.mounted ? "mounted" : "unmounted",
     CreatedSince: relativeTime(view.created, Date.now()),
     CreatedAt: longTime(view.created),

@@ -1,8 +1,9 @@
 /** Mounting: a new view of an image, or an existing view again. */
 
-import type { IoMode, ViewRow } from "../../metadata/view-table.js";
+import type { IoMode, RestartPolicy, ViewRow } from "../../metadata/view-table.js";
 import type { RegistryAccess } from "../../registry/access.js";
 import { CancelledError, InvalidArgumentError } from "../../system/errors.js";
+import type { MountWishes } from "../../views/view-requests.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
 import { type PullPolicy, pullForUse } from "./pull-image.js";
@@ -20,6 +21,7 @@ export interface MountRequest {
   readonly pull: PullPolicy;
   readonly access: RegistryAccess;
   readonly io: IoMode | undefined;
+  readonly restart: RestartPolicy | undefined;
   readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -59,6 +61,7 @@ async function mountNew(
     chainId,
     readOnly: request.readOnly,
     io: request.io,
+    restart: request.restart,
   });
   try {
     const mounted = await core.views.mount(view.id, target);
@@ -71,9 +74,17 @@ async function mountNew(
   }
 }
 
+/** Mounts a view where it was mounted last. @throws what `Views.mount` throws */
+export function remountView(core: Core, { id, readOnly }: ViewRow): Promise<ViewRow> {
+  return mountAgain(core, { name: id, readOnly }, undefined);
+}
+
+/** What counts when there is a view already. */
+type AgainRequest = Pick<MountRequest, "name" | "readOnly" | "onProgress" | "signal"> & MountWishes;
+
 async function mountAgain(
   core: Core,
-  request: MountRequest,
+  request: AgainRequest,
   target: string | undefined,
 ): Promise<ViewRow> {
   if (request.name === "") {
@@ -88,9 +99,7 @@ async function mountAgain(
   // Snapshots can always be made again; what was written is in the upper directory.
   if (view.chainId !== undefined && !core.snapshots.has(view.chainId)) {
     const image = await core.images.resolveManifest(view.manifestDigest);
-    return unpackResolved(core, image, request, () =>
-      core.views.mount(view.id, target, request.io),
-    );
+    return unpackResolved(core, image, request, () => core.views.mount(view.id, target, request));
   }
-  return core.views.mount(view.id, target, request.io);
+  return core.views.mount(view.id, target, request);
 }

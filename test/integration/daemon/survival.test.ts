@@ -253,6 +253,26 @@ describe("the keeper", () => {
     expect(readFileSync(path.join(target, "data/file"), "utf8")).not.toBe("");
   });
 
+  it("dies with the daemon: programs get an error, and the next daemon mounts the views again", async () => {
+    const [target = ""] = await startWithViews("passthrough", "v");
+    writeFileSync(path.join(target, "data/written"), "written");
+    const script = 'exec 5<"$1"; echo ready; read x; cat <&5; echo $?';
+    const holder = await startProgram(`(${script}) 2>&1`, path.join(target, "data/top"));
+    const keeper = keeperPid();
+    // The keeper first: it would start another daemon at once.
+    for (const pid of [keeper, sandbox.currentPid]) process.kill(pid, "SIGKILL");
+    expect(await sandbox.end()).toBe(null);
+    const missing = () => readFileSync(path.join(target, "data/file"));
+    while (isAlive(keeper)) await sleep(10);
+    expect(missing).toThrow(expect.objectContaining({ code: "ENOTCONN" }));
+    await sandbox.start("--supervise");
+    expect(readFileSync(path.join(target, "data/written"), "utf8")).toBe("written");
+    const answer = once(holder.stdout!, "data");
+    holder.stdin!.end("\n");
+    // What was open stays with the mount that is gone.
+    expect(String(await answer)).toMatch(/not connected/);
+  });
+
   it("keeps views for the next daemon when one is told to leave them mounted", async () => {
     await sandbox.start("--supervise", "--io", "cached", "--keep-mounts");
     await sandbox.load(makeLayout(sandbox.path("layout")));

@@ -180,7 +180,9 @@ describe("a view", () => {
     expect(views.ioInUse(await views.mount("v"))).toBe("cached");
     await views.unmount("v", false);
     expect(views.ioInUse(views.get("v"))).toBeUndefined();
-    expect(views.ioInUse(await views.mount("v", undefined, "passthrough"))).toBe("passthrough");
+    expect(views.ioInUse(await views.mount("v", undefined, { io: "passthrough" }))).toBe(
+      "passthrough",
+    );
     await views.unmount("v", false);
     const again = await views.mount("v");
     expect([again.io, views.ioInUse(again)]).toEqual(["passthrough", "passthrough"]);

@@ -179,8 +179,12 @@ describe("the tables", () => {
     database.views.insert({ id: "1", ...view });
     const again = () => database!.views.insert({ id: "2", ...view });
     expect(again).toThrow(expect.objectContaining({ code: "ALREADY_EXISTS" }));
-    expect(database.views.setMounted("1", false, "/other")).toBe(true);
-    expect(database.views.getByName("v")).toMatchObject({ mounted: false, target: "/other" });
+    expect(database.views.setMounted("1", "/other", "boot")).toBe(true);
+    const other = { target: "/other", bootId: "boot", restart: "no" };
+    expect(database.views.getByName("v")).toMatchObject({ mounted: true, ...other });
+    expect(database.views.setRestart("1", "always")).toBe(true);
+    expect(database.views.setUnmounted("1")).toBe(true);
+    expect(database.views.get("1")).toMatchObject({ ...other, mounted: false, restart: "always" });
   });
 
   it("refuse labels that containerd's clients would not accept", () => {

@@ -1,0 +1,84 @@
+/**
+ * The service manager that started this process, if it speaks systemd's protocol: it is told when the
+ * service is ready, and keeps descriptors for the process that it starts next.
+ *
+ * @see sd_notify(3), sd_listen_fds(3), "File Descriptor Store" of systemd's documentation
+ */
+
+import { sys } from "./addon.js";
+import { toBytes } from "./bytes.js";
+import { must } from "./errno.js";
+
+/** SD_LISTEN_FDS_START */
+const FIRST_DESCRIPTOR = 3;
+/** What concerns one process alone, and none that it starts. */
+const VARIABLES = ["NOTIFY_SOCKET", "FDSTORE", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/** See the file comment. */
+export class ServiceManager {
+  /** It keeps descriptors (the unit's FileDescriptorStoreMax=). */
+  readonly keepsDescriptors: boolean;
+  /** What it kept, by name; the descriptors are the caller's. */
+  readonly kept: ReadonlyMap<string, number>;
+  readonly #socket: number;
+
+  private constructor(socket: number, keepsDescriptors: boolean, kept: Map<string, number>) {
+    this.#socket = socket;
+    this.keepsDescriptors = keepsDescriptors;
+    this.kept = kept;
+  }
+
+  /**
+   * Undefined when nobody who speaks the protocol started this process. Takes what concerns it out of
+   * `environment`, so that no other process takes it for its own. Call once.
+   *
+   * @throws SyscallError the manager's socket cannot be reached
+   */
+  static connect(environment: NodeJS.ProcessEnv = process.env): ServiceManager | undefined {
+    const { NOTIFY_SOCKET: path, FDSTORE: room } = environment;
+    const kept = takeDescriptors(environment);
+    for (const name of VARIABLES) delete environment[name];
+    if (path === undefined || path === "") return undefined;
+    const socket = must(sys.connectDatagrams(toBytes(path)), "connect", path);
+    return new ServiceManager(socket, Number(room) > 0, kept);
+  }
+
+  /** The service does what it is for. @throws SyscallError */
+  ready(): void {
+    this.#send("READY=1");
+  }
+
+  /**
+   * Keeps a descriptor; the caller still owns its own.
+   *
+   * @param name without colons
+   * @throws SyscallError
+   */
+  keep(name: string, descriptor: number): void {
+    // Not polled: each request of a FUSE connection would wake the manager.
+    this.#send(`FDSTORE=1\nFDNAME=${name}\nFDPOLL=0`, descriptor);
+  }
+
+  /** Closes what it keeps under this name. @throws SyscallError */
+  drop(name: string): void {
+    this.#send(`FDSTOREREMOVE=1\nFDNAME=${name}`);
+  }
+
+  #send(message: string, descriptor = -1): void {
+    must(sys.sendPacket(this.#socket, Buffer.from(message), descriptor), "sendmsg", message);
+  }
+}
+
+function takeDescriptors(environment: NodeJS.ProcessEnv): Map<string, number> {
+  const { LISTEN_PID: pid, LISTEN_FDS: count, LISTEN_FDNAMES: names = "" } = environment;
+  const taken = new Map<string, number>();
+  if (Number(pid) !== process.pid) return taken;
+  for (const [position, name] of names.split(":").slice(0, Number(count)).entries()) {
+    const inherited = FIRST_DESCRIPTOR + position;
+    // One that programs which are started from here do not get.
+    const own = sys.duplicate(inherited);
+    sys.close(inherited);
+    if (own >= 0) taken.set(name, own);
+  }
+  return taken;
+}
