@@ -144,7 +144,10 @@ export const STATFS_OUT_BYTES = 80;
 export const DIRENT_BYTES = 24;
 export const WRITE_IN_BYTES = 40;
 
-/** Largest WRITE, in bytes, and the pages (of 4 KiB) of any request: the kernel's own limit (fs.fuse.max_pages_limit). */
+/** What the kernel counts a request's data in. */
+export const PAGE_BYTES = 4096;
+
+/** Largest WRITE, in bytes, and the pages of any request: the kernel's own limit (fs.fuse.max_pages_limit). */
 export const MAX_TRANSFER_BYTES = 1 << 20;
 export const MAX_TRANSFER_PAGES = 256;
 

@@ -11,6 +11,7 @@ import {
   MAX_TRANSFER_BYTES,
   OPEN_OUT_BYTES,
   OUT_HEADER_BYTES,
+  PAGE_BYTES,
   STATFS_OUT_BYTES,
 } from "./constants.js";
 import type { Attributes, Entry, FileSystemStatistics, OpenResult } from "./file-system.js";
@@ -28,7 +29,6 @@ export const REPLY_BUFFER_BYTES = MAX_TRANSFER_BYTES + 4096;
 export const FOREVER_SEC = 2147483648;
 
 const WORD = 4294967296;
-const PAGE_BYTES = 4096;
 /** First word of the body. */
 const BODY = OUT_HEADER_BYTES / 4;
 

@@ -2,9 +2,9 @@
  * Serves one mount: receives requests, has the file system answer them, sends the replies.
  *
  * A session lives on the thread that mounted it and is driven by the readiness of its descriptor.
- * Requests are handled one at a time and answered in place; only fsync, fsyncdir and syncfs may
- * answer later. All sessions of a thread share one set of buffers. So a thread must never touch,
- * synchronously, a mount that it serves itself: it would wait for its own reply.
+ * Requests are handled one at a time and answered in place, or kept where they must wait. All sessions
+ * of a thread share one set of buffers. So a thread must never touch, synchronously, a mount that it
+ * serves itself: it would wait for its own reply.
  *
  * A session ends when the kernel says so (unmounted by anyone, or aborted) or by `close`. Then, and
  * only once, the file system's `destroy` and the owner's `onEnd` are called: at once, or when the
@@ -34,6 +34,7 @@ import {
 import { type Agreement, agree, decodeInit } from "./negotiation.js";
 import { Notifier } from "./notifier.js";
 import { NO_ANSWER, OPERATIONS, type Operation } from "./operations.js";
+import { Pause } from "./pause.js";
 import { MalformedRequest, RefusedRequest } from "./request.js";
 import { handleResent, isResent } from "./resent.js";
 import type { Inheritance, SessionOptions } from "./session-options.js";
@@ -61,7 +62,6 @@ export class FuseSession implements Exchange {
   /** Resolves when the kernel has said what it can: whether there is passthrough. False, too, when it never does. */
   readonly negotiated: Promise<boolean>;
   hasExtendedSetxattr = false;
-
   readonly notifier: Notifier;
   readonly #channel: FuseChannel;
   readonly #turns: Turns;
@@ -74,6 +74,7 @@ export class FuseSession implements Exchange {
   /** Of the reply that was put last. */
   #answered: Operation | undefined;
   #outcome = 0;
+  readonly pause = new Pause(this.#waiting);
   #isOver = false;
   #resolveEnded: () => void = () => {};
   #resolveNegotiated: (hasPassthrough: boolean) => void = () => {};
@@ -163,11 +164,9 @@ export class FuseSession implements Exchange {
   async unmount(force: boolean): Promise<void> {
     if (this.#isOver) return;
     if (isOnTop(this.target, this.#device)) {
-      if (force) {
-        await flushMount(this.target).catch((error: unknown) => {
-          this.#warnings.warn("flush before forced unmount failed", error);
-        });
-      }
+      const failed = (error: unknown) =>
+        this.#warnings.warn("flush before forced unmount failed", error);
+      if (force) await flushMount(this.target).catch(failed);
       await unmountFuse(this.target, force, this.#options.privileged);
     }
     if (force) {
@@ -237,6 +236,7 @@ export class FuseSession implements Exchange {
     const { request } = this.work;
     let operation: Operation | undefined;
     let outcome: Outcome;
+    let held: Promise<void> | undefined;
     if (received < IN_HEADER_BYTES) {
       this.#warnings.warn(`request of ${received} bytes`);
       return;
@@ -249,7 +249,8 @@ export class FuseSession implements Exchange {
       } else if (received < operation.minimumBytes) {
         throw new MalformedRequest(`${operation.name} of ${received} bytes`);
       } else {
-        outcome = this.#handle(operation);
+        held = this.pause.holds(request);
+        outcome = held === undefined ? this.#handle(operation) : LATER;
       }
     } catch (error) {
       outcome = this.#failed(operation, error);
@@ -257,7 +258,7 @@ export class FuseSession implements Exchange {
     // The handler may have closed this very session.
     if (this.#isOver) return;
     if (outcome === LATER) {
-      this.#postpone(received);
+      this.#postpone(received, held ?? this.fileSystem.ready!());
     } else if (typeof outcome !== "number") {
       this.#defer(outcome, operation);
     } else if (outcome !== NO_REPLY) {
@@ -299,11 +300,11 @@ export class FuseSession implements Exchange {
     });
   }
 
-  /** Keeps a request, and serves it again when the file system has what it waits for. */
-  #postpone(received: number): void {
+  /** Keeps a request, and serves it again when there is what it waits for. */
+  #postpone(received: number, ready: Promise<void>): void {
     const { buffer } = this.work.request;
     const kept = Buffer.from(buffer.subarray(0, received));
-    this.#afterwards(this.fileSystem.ready!(), () => {
+    this.#afterwards(ready, () => {
       kept.copy(buffer);
       this.#serve(received);
       this.#turns.flush();
@@ -346,6 +347,7 @@ export class FuseSession implements Exchange {
     if (this.#isOver) return;
     this.#isOver = true;
     this.notifier.end();
+    this.pause.end();
     serving.delete(this);
     this.#channel.close();
     this.#finish();

@@ -9,11 +9,16 @@ const KILLED = 1n << 8n;
 export class Waiting {
   /** Thread IDs of callers, by the request's identifier. */
   readonly #callers = new Map<number, number>();
-  #open = 0;
+  readonly #pending = new Set<Promise<void>>();
 
   /** No work is under way, whether or not somebody waits for it. */
   get isIdle(): boolean {
-    return this.#open === 0;
+    return this.#pending.size === 0;
+  }
+
+  /** Resolves when all work that is under way now is done; what comes meanwhile does not count. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#pending);
   }
 
   /** Calls `goOn` when `promise`, which never rejects, has resolved; `isWanted`: the caller still waits. */
@@ -23,11 +28,11 @@ export class Waiting {
     goOn: (result: R, isWanted: boolean) => void,
   ): void {
     this.#callers.set(unique, caller.pid);
-    this.#open++;
-    promise.then((result) => {
-      this.#open--;
+    const done = promise.then((result) => {
+      this.#pending.delete(done);
       goOn(result, this.#callers.delete(unique));
     });
+    this.#pending.add(done);
   }
 
   /** When a request waits whose caller is about to die: forgets the caller, who is to be answered now. */

@@ -1,35 +1,47 @@
-/** The tar stream of a layer on its way into the compressor, gathered into large chunks. */
+/**
+ * The tar stream of a layer on its way into the compressor, gathered into large chunks.
+ *
+ * Reading is much faster than compressing. When programs wait until everything has been read, what
+ * the compressor has not taken yet is put aside on disk, so that they wait for the reading alone.
+ */
 
 import { setImmediate } from "node:timers/promises";
 import { sys } from "../system/addon.js";
 import { must } from "../system/errno.js";
 import type { LayerCompressor } from "./layer-compressor.js";
+import { SpillFile } from "./spill-file.js";
 import { END_OF_ARCHIVE, padding } from "./tar-writer.js";
 
 /** Small files cost a copy; hashing and handing over each by itself would cost more. */
 const CHUNK_BYTES = 1024 * 1024;
 
-/** See the file comment. */
+/** What a LayerTar tells and asks on its way. */
+export interface LayerTarHost {
+  /** On the disk for what is put aside. */
+  readonly directory: string;
+  /** Called with the bytes read so far, once per chunk. */
+  readonly onProgress: ((bytes: number) => void) | undefined;
+  /** Called once per chunk; may throw to stop. */
+  check(): void;
+  /** True when somebody waits for the end of reading. */
+  isAwaited(): boolean;
+  /** Nothing more will be read. */
+  readonly onRead: (() => void) | undefined;
+}
+
+/** See the file comment. Close it after use. */
 export class LayerTar {
   readonly #compressor: LayerCompressor;
-  readonly #onProgress: ((bytes: number) => void) | undefined;
-  readonly #check: () => void;
+  readonly #host: LayerTarHost;
   readonly #chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  #spill: SpillFile | undefined;
+  #hasRoom = true;
   #fill = 0;
   #total = 0;
 
-  /**
-   * @param onProgress called with the bytes so far, once per chunk
-   * @param check called once per chunk; may throw to stop
-   */
-  constructor(
-    compressor: LayerCompressor,
-    onProgress: ((bytes: number) => void) | undefined,
-    check: () => void,
-  ) {
+  constructor(compressor: LayerCompressor, host: LayerTarHost) {
     this.#compressor = compressor;
-    this.#onProgress = onProgress;
-    this.#check = check;
+    this.#host = host;
   }
 
   /** Appends bytes, which stay the caller's. */
@@ -82,15 +94,49 @@ export class LayerTar {
   async end(): Promise<void> {
     await this.put(END_OF_ARCHIVE);
     await this.#flush();
+    this.#host.onRead?.();
+    await this.#compressSpilled();
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#spill?.close();
+    this.#spill = undefined;
   }
 
   async #flush(): Promise<void> {
-    // Lets the thread's messages in: among them is the abort signal.
-    await setImmediate();
-    this.#check();
-    await this.#compressor.write(this.#chunk.subarray(0, this.#fill));
+    await this.#turn();
+    const bytes = this.#chunk.subarray(0, this.#fill);
+    if (!this.#putAside(bytes)) {
+      await this.#compressSpilled();
+      await this.#compressor.write(bytes);
+    }
     this.#total += this.#fill;
     this.#fill = 0;
-    this.#onProgress?.(this.#total);
+    this.#host.onProgress?.(this.#total);
+  }
+
+  /** Lets the thread's messages in: among them is the abort signal. */
+  async #turn(): Promise<void> {
+    await setImmediate();
+    this.#host.check();
+  }
+
+  /** False when nobody waits, or there is no room: whoever waits must wait for the compressor then. */
+  #putAside(bytes: Buffer): boolean {
+    if (!this.#hasRoom || (this.#spill === undefined && !this.#host.isAwaited())) return false;
+    this.#spill ??= new SpillFile(this.#host.directory);
+    this.#hasRoom = this.#spill.append(bytes);
+    return this.#hasRoom;
+  }
+
+  async #compressSpilled(): Promise<void> {
+    if (this.#spill === undefined) return;
+    const bytes = Buffer.allocUnsafe(CHUNK_BYTES);
+    for (let count = this.#spill.take(bytes); count > 0; count = this.#spill.take(bytes)) {
+      await this.#turn();
+      await this.#compressor.write(bytes.subarray(0, count));
+    }
+    this.close();
   }
 }

@@ -5,14 +5,22 @@
  * changes under the reader never breaks the archive, and each such file is reported.
  */
 
+import { dirname } from "node:path";
 import type { Digest } from "../content/digest.js";
 import { sys } from "../system/addon.js";
 import { type ByteString, display } from "../system/bytes.js";
 import { AT_EMPTY_PATH } from "../system/constants.js";
-import { must } from "../system/errno.js";
-import { CancelledError } from "../system/errors.js";
-import { STAT_MTIME_NSEC, STAT_MTIME_SEC, STAT_SIZE, STAT_SLOTS } from "../system/native.js";
+import { ENOENT, must } from "../system/errno.js";
+import { CancelledError, SyscallError } from "../system/errors.js";
+import {
+  STAT_INO,
+  STAT_MTIME_NSEC,
+  STAT_MTIME_SEC,
+  STAT_SIZE,
+  STAT_SLOTS,
+} from "../system/native.js";
 import { LayerDiff, type LayerEntry } from "./diff.js";
+import { FrozenFiles } from "./frozen-files.js";
 import { LAYER_MEDIA_TYPE, LayerCompressor } from "./layer-compressor.js";
 import { LayerTar } from "./layer-tar.js";
 import type { TarEntry } from "./tar-entry.js";
@@ -30,9 +38,21 @@ export interface PackOptions extends DiffOptions {
   readonly sourceDateEpoch?: number | undefined;
   /** The blob is only passed on, so it need not be on disk. */
   readonly isTemporary?: boolean;
+  /** Given when programs wait until the view has been read. */
+  readonly pause?: WriterPause | undefined;
+  /** Called when the view has been read and may change again; before the blob is complete. */
+  readonly onRead?: (() => void) | undefined;
   /** Called now and then with the bytes of tar so far. */
   readonly onProgress?: ((bytes: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Programs that wait until the view has been read, and files that are written to all the same. */
+export interface WriterPause {
+  /** Shared memory; its first number is 1 as soon as somebody waits: then reading hurries. */
+  readonly waiting: Int32Array;
+  /** Descriptors of files that are written to without asking, valid until `onRead`; see frozen-files.ts. */
+  readonly unheld: readonly number[];
 }
 
 /** The result: nothing changed and no file was made, or a blob. */
@@ -57,6 +77,8 @@ export type PackedLayer =
 
 /** A message per file of a busy view would drown the log. */
 const MAX_WARNINGS = 20;
+/** How often a view that is written to meanwhile is read before its directories keep still. */
+const MAX_READINGS = 5;
 
 /**
  * Packs a view's changes. The blob is on disk (fsync) on return unless it is temporary, its name is
@@ -69,12 +91,13 @@ const MAX_WARNINGS = 20;
  * @throws UnsupportedError zstd without the zstd program
  */
 export async function packLayer(options: PackOptions): Promise<PackedLayer> {
-  const { sourceDateEpoch, ...rest } = options;
-  const diff = new LayerDiff(sourceDateEpoch === undefined ? rest : { ...rest, sourceDateEpoch });
+  const diff = openDiff(options);
   let packing: Packing | undefined;
+  let frozen: FrozenFiles | undefined;
   try {
+    frozen = await FrozenFiles.take(options.pause?.unheld ?? [], dirname(options.outputPath));
     for (const item of diff.entries()) {
-      packing ??= new Packing(options, diff);
+      packing ??= new Packing(options, diff, frozen);
       await packing.add(item);
     }
     return packing === undefined ? { empty: true } : await packing.finish();
@@ -84,8 +107,26 @@ export async function packLayer(options: PackOptions): Promise<PackedLayer> {
     throw error;
   } finally {
     packing?.abort();
+    frozen?.close();
     diff.close();
   }
+}
+
+/** Programs that are not held back may remove a directory that is just to be read: then it is all read again. */
+function openDiff(options: PackOptions): LayerDiff {
+  const { sourceDateEpoch, ...rest } = options;
+  const diffOptions = sourceDateEpoch === undefined ? rest : { ...rest, sourceDateEpoch };
+  for (let tried = 1; ; tried++) {
+    try {
+      return new LayerDiff(diffOptions);
+    } catch (error) {
+      if (tried === MAX_READINGS || !isVanished(error)) throw error;
+    }
+  }
+}
+
+function isVanished(error: unknown): boolean {
+  return error instanceof SyscallError && error.errno === ENOENT;
 }
 
 class Packing {
@@ -93,17 +134,27 @@ class Packing {
   readonly #diff: LayerDiff;
   readonly #compressor: LayerCompressor;
   readonly #tar: LayerTar;
+  readonly #frozen: FrozenFiles;
   readonly #stats = new Float64Array(STAT_SLOTS);
+  /** What was there when directories were read, and not any more when the file was to be. */
+  readonly #vanished = new Set<ByteString>();
   #entries = 0;
   #newestMtimeSec = 0;
 
-  constructor(options: PackOptions, diff: LayerDiff) {
-    const { outputPath, compression, level, isTemporary } = options;
+  constructor(options: PackOptions, diff: LayerDiff, frozen: FrozenFiles) {
+    const { outputPath, compression, level, isTemporary, onProgress, onRead, pause } = options;
     this.#options = options;
     this.#diff = diff;
+    this.#frozen = frozen;
     const output = { outputPath, compression, level, isTemporary };
     this.#compressor = LayerCompressor.create(output);
-    this.#tar = new LayerTar(this.#compressor, options.onProgress, () => this.#throwIfAborted());
+    this.#tar = new LayerTar(this.#compressor, {
+      directory: dirname(outputPath),
+      onProgress,
+      onRead,
+      check: () => this.#throwIfAborted(),
+      isAwaited: () => pause !== undefined && Atomics.load(pause.waiting, 0) === 1,
+    });
   }
 
   #throwIfAborted(): void {
@@ -113,43 +164,61 @@ class Packing {
 
   async add(item: LayerEntry): Promise<void> {
     this.#throwIfAborted();
-    this.#entries += 1;
-    this.#newestMtimeSec = Math.max(this.#newestMtimeSec, item.entry.mtimeSec);
-    if (item.source === undefined) {
-      await this.#tar.put(encodeEntryHeader(item.entry));
+    const fd = this.#open(item);
+    if (fd === undefined) {
+      if (!this.#vanished.has(item.entry.path)) await this.#addHeader(item.entry);
       return;
     }
-    const fd = this.#diff.open(item.source);
     try {
-      await this.#addFile(this.#current(item, fd), fd);
+      const { entry, data } = this.#current(item, fd);
+      await this.#addHeader(entry);
+      const isWhole = await this.#tar.putBody(data, entry.size, display(entry.path));
+      if (!isWhole)
+        this.#warn(`${display(entry.path)}: became shorter while it was packed; filled with zeros`);
     } finally {
       sys.close(fd);
     }
   }
 
-  /** The entry with the size and time that the file has now. */
-  #current(item: LayerEntry, fd: number): TarEntry {
-    const { entry, source } = item;
-    if (source === undefined || source.kind === "lower") return entry;
-    must(sys.statx(fd, "" as ByteString, AT_EMPTY_PATH, this.#stats), "statx", display(entry.path));
-    const size = this.#stats[STAT_SIZE]!;
-    if (size === entry.size) return entry;
-    this.#warn(`${display(entry.path)}: changed while it was packed`);
-    const latest = this.#options.sourceDateEpoch ?? Number.POSITIVE_INFINITY;
-    const isLate = this.#stats[STAT_MTIME_SEC]! >= latest;
-    return {
-      ...entry,
-      size,
-      mtimeSec: isLate ? latest : this.#stats[STAT_MTIME_SEC]!,
-      mtimeNsec: isLate ? 0 : this.#stats[STAT_MTIME_NSEC]!,
-    };
+  async #addHeader(entry: TarEntry): Promise<void> {
+    this.#entries += 1;
+    this.#newestMtimeSec = Math.max(this.#newestMtimeSec, entry.mtimeSec);
+    await this.#tar.put(encodeEntryHeader(entry));
   }
 
-  async #addFile(entry: TarEntry, fd: number): Promise<void> {
-    await this.#tar.put(encodeEntryHeader(entry));
-    const isWhole = await this.#tar.putBody(fd, entry.size, display(entry.path));
-    if (!isWhole)
-      this.#warn(`${display(entry.path)}: became shorter while it was packed; filled with zeros`);
+  /** A descriptor of a file's data; undefined for what has none, and for what has vanished. */
+  #open({ entry, source }: LayerEntry): number | undefined {
+    const isLost = entry.type === "hardlink" && this.#vanished.has(entry.linkTarget);
+    if (!isLost && source === undefined) return undefined;
+    try {
+      if (!isLost) return this.#diff.open(source!);
+    } catch (error) {
+      if (!isVanished(error) || this.#options.pause !== undefined) throw error;
+    }
+    this.#vanished.add(entry.path);
+    this.#warn(`${display(entry.path)}: left out; it vanished while the view was packed`);
+    return undefined;
+  }
+
+  /** The entry with the size and time that the file has now, and the descriptor to read. */
+  #current({ entry, source }: LayerEntry, fd: number): { entry: TarEntry; data: number } {
+    if (source === undefined || source.kind === "lower") return { entry, data: fd };
+    must(sys.statx(fd, "" as ByteString, AT_EMPTY_PATH, this.#stats), "statx", display(entry.path));
+    const inode = this.#stats[STAT_INO]!;
+    const copy = this.#frozen.get(inode);
+    const size = (copy?.stats ?? this.#stats)[STAT_SIZE]!;
+    const hasChanged = copy === undefined ? size !== entry.size : !this.#frozen.isStill(inode);
+    if (hasChanged) this.#warn(`${display(entry.path)}: changed while it was packed`);
+    const data = copy?.fd ?? fd;
+    if (copy === undefined && !hasChanged) return { entry, data };
+    return { entry: { ...entry, size, ...this.#time(copy?.stats ?? this.#stats) }, data };
+  }
+
+  #time(stats: Float64Array): Pick<TarEntry, "mtimeSec" | "mtimeNsec"> {
+    const latest = this.#options.sourceDateEpoch ?? Number.POSITIVE_INFINITY;
+    const mtimeSec = stats[STAT_MTIME_SEC]!;
+    if (mtimeSec >= latest) return { mtimeSec: latest, mtimeNsec: 0 };
+    return { mtimeSec, mtimeNsec: stats[STAT_MTIME_NSEC]! };
   }
 
   #warn(message: string): void {
@@ -174,5 +243,6 @@ class Packing {
   /** Releases everything; removes the blob unless it is finished. Idempotent. */
   abort(): void {
     this.#compressor.abort();
+    this.#tar.close();
   }
 }

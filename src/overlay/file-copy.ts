@@ -37,7 +37,7 @@ export function copyData(
 
 /** `copyData` for much data: only the bytes themselves are copied on the thread pool. */
 export async function copyDataAsync(
-  backing: Backing,
+  backing: Pick<Backing, "canClone">,
   from: number,
   to: number,
   size: number,

@@ -64,6 +64,8 @@ export class OpenFiles {
   readonly #table: OpenTable;
   /** By node, the one that further opens belong to; the least recently used first. */
   readonly #byNode = new Map<NodeId, OpenFile>();
+  /** May be mapped for writing: the kernel keeps that from us, and a mapping outlives its descriptor. */
+  readonly #mapped = new Set<NodeId>();
   #idle = 0;
 
   /** @param table empty, or as the process left it that served the view before */
@@ -163,8 +165,18 @@ export class OpenFiles {
 
   /** The kernel has forgotten the node. */
   forget(id: NodeId): void {
+    this.#mapped.delete(id);
     const file = this.#byNode.get(id);
     if (file !== undefined) this.#drop(file);
+  }
+
+  /** Nodes that programs may write to without asking. */
+  unheld(): Set<NodeId> {
+    const unheld = new Set(this.#mapped);
+    for (const { id, isUpper, through } of this.#byNode.values()) {
+      if (isUpper && through > 0) unheld.add(id);
+    }
+    return unheld;
   }
 
   /** What a process that died has counted for the request at hand, which it did not answer, is counted here. */
@@ -228,6 +240,7 @@ export class OpenFiles {
 
   /** From now on the file's times may change unseen: what the kernel knows of them must not last. */
   #expectMapping(id: NodeId): void {
+    this.#mapped.add(id);
     const node = this.#tree.node(id);
     if (node === undefined || node.isVolatile) return;
     node.isVolatile = true;

@@ -18,7 +18,15 @@ import type {
 } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
-import { NAME_MAX, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../system/constants.js";
+import {
+  NAME_MAX,
+  O_NOFOLLOW,
+  O_RDONLY,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from "../system/constants.js";
 import { EINVAL, ENAMETOOLONG, ENOSYS, EROFS, ESTALE } from "../system/errno.js";
 import { getAttributes, setAttributes } from "./attributes.js";
 import type { BackingOptions } from "./backing.js";
@@ -315,6 +323,24 @@ export class OverlayFileSystem implements FileSystem {
     if (!this.#tree.writable) return -EROFS;
     const made = createUnnamed(this.#tree, caller, parent, mode, umask, out);
     return made < 0 ? made : this.#openNew(flags, out, open);
+  }
+
+  /**
+   * Opens for reading, as the caller's own, what programs can write to without a request (in
+   * passthrough mode). What has no name in the view is left out.
+   */
+  openUnheld(): number[] {
+    const tree = this.#tree;
+    const descriptors: number[] = [];
+    for (const id of this.#files?.unheld() ?? []) {
+      const node = tree.node(id);
+      if (node === undefined || node.removed || !node.hasUpper || node.isOrphan) continue;
+      const dirfd = tree.holderFd(node);
+      const { name } = node.places[0]!;
+      const fd = dirfd < 0 ? dirfd : sys.openat(dirfd, name, O_RDONLY | O_NOFOLLOW, 0);
+      if (fd >= 0) descriptors.push(fd);
+    }
+    return descriptors;
   }
 
   destroy(): void {

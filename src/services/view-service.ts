@@ -93,6 +93,7 @@ async function* commit(
   const { sourceDateEpoch } = request;
   const options = {
     ...request,
+    pause: !request.noPause,
     signal,
     sourceDateEpoch: sourceDateEpoch === undefined ? undefined : Number(sourceDateEpoch),
   };

@@ -8,7 +8,7 @@ import type { AppliedLayer } from "../layers/apply.js";
 import type { PipedBlob } from "../layers/decompressed-blob.js";
 import type { LowerLink } from "../layers/hard-links.js";
 import type { LayerLimits } from "../layers/limits.js";
-import type { PackedLayer } from "../layers/pack.js";
+import type { PackedLayer, WriterPause } from "../layers/pack.js";
 import type { DiskUsage } from "../layers/usage-counter.js";
 import type { ByteString } from "../system/bytes.js";
 import { workerFile } from "./worker-host.js";
@@ -60,7 +60,12 @@ export interface PackTask extends UpperTask {
   readonly isTemporary?: boolean;
   /** All that the view shows, not only what changed. */
   readonly isWhole: boolean;
+  /** Given when programs wait until the upper directory has been read. */
+  readonly pause: WriterPause | undefined;
 }
+
+/** What happens while packing: bytes of tar so far, or the end of reading. */
+export type PackEvent = number | "read";
 
 /** One changed path. */
 export interface Change {
@@ -108,13 +113,13 @@ export class LayerTasks {
     return this.#chores.run("prepareUpper", task);
   }
 
-  /** Packs an upper directory. `onProgress` gets the uncompressed bytes so far. */
+  /** Packs an upper directory. */
   pack(
     task: PackTask,
-    onProgress: (bytes: number) => void,
+    onPackEvent: (event: PackEvent) => void,
     signal: AbortSignal | undefined,
   ): Promise<PackedLayer> {
-    const onEvent = (event: unknown) => onProgress(event as number);
+    const onEvent = (event: unknown) => onPackEvent(event as PackEvent);
     return this.#pool.run("pack", task, { onEvent, signal });
   }
 

@@ -15,6 +15,7 @@ import {
   CHANGE_BATCH,
   type Change,
   type IndexTask,
+  type PackEvent,
   type PackTask,
   type UpperTask,
 } from "./layer-tasks.js";
@@ -49,6 +50,8 @@ function pack(task: PackTask, call: WorkerCall): Promise<PackedLayer> {
     compression: task.compression,
     isWhole: task.isWhole,
     isTemporary: task.isTemporary === true,
+    pause: task.pause,
+    onRead: () => call.emit("read" satisfies PackEvent),
     ...(level === undefined ? {} : { level }),
     ...(sourceDateEpoch === undefined ? {} : { sourceDateEpoch }),
     onProgress: (bytes: number) => call.emit(bytes),

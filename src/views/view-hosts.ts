@@ -10,6 +10,7 @@ import type { KeptSession, SessionKeeper } from "./session-keeper.js";
 import type {
   MountResult,
   MountTask,
+  PauseTask,
   ServeTask,
   UnmountTask,
   ViewEvent,
@@ -126,6 +127,22 @@ export class ViewHosts {
     await host.worker.call("unmount", task);
     host.views.delete(task.viewId);
     this.#keeper?.release(task.viewId);
+  }
+
+  /**
+   * Holds back who would change something in a view, until `unpause`. When no thread serves it, nobody does.
+   *
+   * @returns descriptors of files that are written to all the same; the caller's to close
+   */
+  async pause(task: PauseTask): Promise<readonly number[]> {
+    const host = this.#hostOf(task.viewId);
+    return host === undefined ? [] : host.worker.call<readonly number[]>("pause", task);
+  }
+
+  /** False when the pause has ended before: the view's thread crashed, and another one serves it. */
+  async unpause(viewId: string): Promise<boolean> {
+    const host = this.#hostOf(viewId);
+    return host === undefined || host.worker.call<boolean>("unpause", viewId);
   }
 
   /** Ends all threads; mounts that are left are dead. */

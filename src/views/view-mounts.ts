@@ -15,6 +15,7 @@ import { readMounts } from "./mount-table.js";
 import { prepareTarget } from "./mount-target.js";
 import { findMountUsers } from "./mount-users.js";
 import type { SessionKeeper } from "./session-keeper.js";
+import { ViewHold } from "./view-hold.js";
 import { ViewHosts } from "./view-hosts.js";
 import type { MountTask } from "./view-protocol.js";
 
@@ -114,6 +115,17 @@ export class ViewMounts {
     } catch (error) {
       throw await withUsers(view, error);
     }
+  }
+
+  /**
+   * Holds back who would change something in a view, until the hold is released.
+   *
+   * @throws FailedPreconditionError it is held already
+   */
+  async pause(view: ViewRow): Promise<ViewHold> {
+    const waiting = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+    const unheld = await this.#hosts.pause({ viewId: view.id, waiting });
+    return new ViewHold(view, { waiting, unheld }, () => this.#hosts.unpause(view.id));
   }
 
   /** Detaches what an earlier daemon left mounted of these views: without it those mounts are dead. */

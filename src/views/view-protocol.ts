@@ -46,6 +46,13 @@ export interface UnmountTask {
   readonly force: boolean;
 }
 
+/** Hold back who writes in a view. */
+export interface PauseTask {
+  readonly viewId: string;
+  /** Shared memory; its first number becomes 1 as soon as a program waits. */
+  readonly waiting: Int32Array;
+}
+
 /** Events of a worker. */
 export type ViewEvent =
   | { readonly kind: "ended"; readonly viewId: string }

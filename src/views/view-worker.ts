@@ -19,6 +19,7 @@ import { SharedIndexes } from "./shared-indexes.js";
 import type {
   MountResult,
   MountTask,
+  PauseTask,
   ServeTask,
   UnmountTask,
   ViewEvent,
@@ -124,7 +125,24 @@ async function unmount(task: UnmountTask): Promise<void> {
   ended(task.viewId);
 }
 
-const sendEvent = serveWorker({ serve, bequeath, unmount });
+/** Descriptors of files that are written to all the same; the caller's now. See `Pause` of src/fuse. */
+async function pause({ viewId, waiting }: PauseTask): Promise<readonly number[]> {
+  const mounted = mounts.get(viewId);
+  // A mount that has ended meanwhile has nobody left who writes.
+  if (mounted === undefined) return [];
+  await mounted.session.pause.begin(waiting);
+  return mounted.fileSystem.openUnheld();
+}
+
+/** False when the view was not paused any more: another thread has taken it over. */
+function unpause(viewId: string): boolean {
+  const pause = mounts.get(viewId)?.session.pause;
+  const lasted = pause?.isOn !== false;
+  pause?.end();
+  return lasted;
+}
+
+const sendEvent = serveWorker({ serve, bequeath, unmount, pause, unpause });
 
 function send(event: ViewEvent): void {
   sendEvent(event);

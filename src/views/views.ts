@@ -23,6 +23,7 @@ import type { IoInUse } from "./io-mode.js";
 import { restoreMounts } from "./restart-policy.js";
 import type { SessionKeeper } from "./session-keeper.js";
 import { ViewDirectories } from "./view-directories.js";
+import type { UpperWork } from "./view-hold.js";
 import { ViewMounts } from "./view-mounts.js";
 import { checkViewName, generateViewName } from "./view-names.js";
 import type { MountWishes, NewView } from "./view-requests.js";
@@ -275,16 +276,15 @@ export class Views {
   }
 
   /**
-   * Runs `work` on a view's upper directory, flushed, while nobody mounts, unmounts or removes the
-   * view. `upper` is undefined for a read-only view.
+   * Runs `work` on a view's upper directory, flushed, while nobody mounts, unmounts or removes the view.
    *
    * @throws NotFoundError
    */
-  withUpper<R>(
-    selector: string,
-    work: (view: ViewRow, upper: UpperTask | undefined) => Promise<R>,
-  ): Promise<R> {
-    return this.#exclusive(selector, async (view) => work(view, await this.#flushedUpper(view)));
+  withUpper<R>(selector: string, work: UpperWork<R>): Promise<R> {
+    return this.#exclusive(selector, async (view) => {
+      const upper = await this.#flushedUpper(view);
+      return work(view, upper, () => this.#mounts.pause(view));
+    });
   }
 
   /**

@@ -18,6 +18,7 @@ interface CommitFlags {
   readonly compressionLevel?: number;
   readonly squashAll?: boolean;
   readonly omitHistory?: boolean;
+  readonly pause: boolean;
   readonly timestamp?: bigint;
   readonly format?: string;
   readonly annotation?: string[];
@@ -49,6 +50,12 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .option("--annotation <key=value>", "Annotate the manifest (oci only)", collect)
     .option("--omit-history", "Leave the history out of the new image")
     .option("--timestamp <seconds>", "Date of the image and of newer files, since 1970", secondsOf)
+    .addOption(
+      new Option("--pause [bool]", "Programs in the view wait to write until it has been read")
+        .argParser(booleanOf)
+        .preset(true)
+        .default(true),
+    )
     .option("-q, --quiet", "Show no progress")
     .examples(
       [
@@ -68,6 +75,12 @@ export function define(command: VarveCommand, cli: CliContext): void {
 function secondsOf(text: string): bigint {
   if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError("want seconds since 1970");
   return BigInt(text);
+}
+
+function booleanOf(text: string | boolean): boolean {
+  if (typeof text === "boolean") return text;
+  if (text === "true" || text === "false") return text === "true";
+  throw new InvalidArgumentError("want true or false");
 }
 
 function levelOf(text: string): number {
@@ -94,6 +107,7 @@ async function commit(
     compressionLevel: flags.compressionLevel ?? 0,
     squashAll: flags.squashAll ?? false,
     omitHistory: flags.omitHistory ?? false,
+    noPause: !flags.pause,
     format: flags.format ?? "",
     annotations: flags.annotation ?? [],
     ...(epoch === undefined ? {} : { sourceDateEpoch: epoch }),

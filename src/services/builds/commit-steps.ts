@@ -165,6 +165,7 @@ class StepRun {
         compressionLevel: 0,
         squashAll: false,
         omitHistory: false,
+        pause: true,
         format: "",
         annotations: [],
         createdBy: instruction,

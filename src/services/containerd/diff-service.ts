@@ -124,7 +124,7 @@ async function pack(
       ...(await upper.lower()),
       ...{ upperDir: upper.upperDir, workDir: upper.workDir, privileged: true },
       ...{ outputPath: file, compression, level: undefined, sourceDateEpoch: epoch },
-      ...{ isWhole: false, isTemporary: true },
+      ...{ isWhole: false, isTemporary: true, pause: undefined },
     },
     () => {},
     signal,

@@ -12,8 +12,9 @@ import { buildCommit, type CommitOptions, commitTime } from "../../images/commit
 import { normalizeReference } from "../../images/reference.js";
 import type { PackedLayer } from "../../layers/pack.js";
 import type { ViewRow } from "../../metadata/view-table.js";
-import type { UpperTask } from "../../snapshots/layer-tasks.js";
+import type { PackEvent, UpperTask } from "../../snapshots/layer-tasks.js";
 import { FailedPreconditionError, InvalidArgumentError } from "../../system/errors.js";
+import type { ViewHold } from "../../views/view-hold.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
 import { withLease } from "./transient-lease.js";
@@ -34,6 +35,8 @@ export interface CommitRequest {
   /** One layer with all that the view shows. */
   readonly squashAll: boolean;
   readonly omitHistory: boolean;
+  /** Programs in the view wait to write until it has been read. */
+  readonly pause: boolean;
   /** "oci" or "docker"; empty: as the base. */
   readonly format: string;
   /** KEY=VALUE. */
@@ -94,7 +97,7 @@ export async function commitUnnamed<R>(
   keep: (made: CommitResult, view: ViewRow) => Promise<R>,
 ): Promise<R> {
   const compression = checkCompression(request.compression);
-  return core.views.withUpper(request.name, async (view, upper) => {
+  return core.views.withUpper(request.name, async (view, upper, hold) => {
     const base = await core.images.resolveManifest(view.manifestDigest);
     // Bad instructions and times are found before minutes of packing.
     const { sourceDateEpoch } = request;
@@ -108,7 +111,8 @@ export async function commitUnnamed<R>(
     const resources = [{ type: "content", id: view.manifestDigest }] as const;
     return withLease(core.database, resources, async (lease) => {
       core.images.touch(view.imageId);
-      const layer = await commitLayer(core, { ...request, compression, view, upper, lease });
+      const parts = { compression, view, upper, hold, lease };
+      const layer = await commitLayer(core, { ...request, ...parts });
       const made = await writeImage(core, { document, sourceDateEpoch, layer, lease });
       return keep(made, view);
     });
@@ -166,6 +170,8 @@ export function checkCompression(text: string): Compression {
 interface LayerRequest {
   readonly view: ViewRow;
   readonly upper: UpperTask | undefined;
+  readonly hold: () => Promise<ViewHold>;
+  readonly pause: boolean;
   readonly lease: string;
   readonly compression: Compression;
   readonly compressionLevel: number;
@@ -193,12 +199,14 @@ async function commitLayer(core: Core, o: LayerRequest): Promise<FullLayer | und
   }
 }
 
-function pack(
+/** Packs the view as it is at one moment: its programs wait until it has been read. */
+async function pack(
   core: Core,
   o: LayerRequest,
   upper: UpperTask,
   outputPath: string,
 ): Promise<PackedLayer> {
+  const hold = o.pause ? await o.hold() : undefined;
   const level = o.compressionLevel === 0 ? undefined : o.compressionLevel;
   const task = {
     ...upper,
@@ -207,9 +215,22 @@ function pack(
     level,
     sourceDateEpoch: o.sourceDateEpoch,
     isWhole: o.squashAll,
+    pause: hold?.pause,
   };
-  const onProgress = (bytes: number) => o.onProgress(progress(o.view, "packing", bytes));
-  return core.tasks.pack(task, onProgress, o.signal);
+  const onEvent = (event: PackEvent) => {
+    if (event !== "read") o.onProgress(progress(o.view, "packing", event));
+    // What went wrong is thrown below.
+    else hold?.release().catch(() => undefined);
+  };
+  let packed: PackedLayer;
+  try {
+    packed = await core.tasks.pack(task, onEvent, o.signal);
+  } catch (error) {
+    await hold?.release().catch(() => undefined);
+    throw error;
+  }
+  await hold?.release();
+  return packed;
 }
 
 /** What config and manifest are made of. */

@@ -95,6 +95,26 @@ describe.each<IoMode>(["cached", "passthrough"])("after a kill of the daemon, %s
     expect(sandbox.mounts().sort()).toEqual(targets.toSorted());
   });
 
+  it("who waits for a commit to have read the view goes on", async () => {
+    const [target = ""] = await startWithViews("cached", "v");
+    const file = path.join(target, "data/growing");
+    await startProgram('head -c 100000000 /dev/urandom >"$1"; echo ready', `${target}/data/noise`);
+    await startProgram('echo ready; while :; do echo x >>"$1"; done', file);
+    const pid = sandbox.currentPid;
+    const commit = async () => {
+      for await (const { progress } of sandbox.client.commitView({ name: "v", reference: "new" })) {
+        if (progress?.action === "packing" && isAlive(pid)) process.kill(pid, "SIGKILL");
+      }
+    };
+    await expect(commit()).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    while (sandbox.currentPid === pid || !(await isListening(sandbox.socket))) await sleep(10);
+    const { length } = readFileSync(file);
+    while (readFileSync(file).length < length + 20) await sleep(10);
+    for await (const { image } of sandbox.client.commitView({ name: "v", reference: "new" })) {
+      if (image !== undefined) expect(image.reference).toContain("new");
+    }
+  });
+
   it("files stay open, nameless ones too, and locks and inode numbers hold", async () => {
     const [target = ""] = await startWithViews(io, "v");
     const named = path.join(target, "data/file");
