@@ -20,6 +20,8 @@ export interface LayerToUnpack {
   readonly diffId: Digest;
   /** Set while the blob is still on its way: resolves when it is in the content store. */
   readonly arrival?: Promise<void>;
+  /** The blob was made or unpacked here before: however little there is of it, its content is wanted. */
+  readonly isKnown?: boolean;
 }
 
 /** How far one layer is. */
@@ -207,7 +209,7 @@ export class Unpacker {
         targetDir: draft.fsDir,
         subject: `layer ${descriptor.digest}`,
         privileged: this.#privileged,
-        limits: this.#limits,
+        limits: step.layer.isKnown === true ? { ...this.#limits, ratio: Infinity } : this.#limits,
       },
       (bytes) => crew.report({ ...progressOf(step, "unpacking"), current: bytes }),
       crew.signal,

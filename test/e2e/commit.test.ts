@@ -1,5 +1,6 @@
 /** `varve commit` with all its options, and its config beside buildah's of the same change. */
 
+import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -84,6 +85,42 @@ describe("commit", () => {
     expect(refused.stderr).toContain("zstd");
   });
 
+  it("what changed in attributes only comes with its data, and nothing of the view's own records", () => {
+    const here = sandbox.mount("busybox", "marks");
+    shell(`cd ${here}; setfattr -n user.note -v seen etc/passwd; chmod 600 etc/group
+           mv usr usr2; rm -r home; mkdir home; echo x >> bin/busybox; ln etc/passwd etc/second`);
+    sandbox.varve("commit", "-q", "--compression", "none", "marks", "marked");
+    const [image] = JSON.parse(sandbox.varve("inspect", "marked"));
+    const { digest } = image.Layers.at(-1);
+    const blob = sandbox.path("root/blobs/sha256", digest.slice(7));
+    const tar = readFileSync(blob, "latin1");
+    expect(tar).toContain("SCHILY.xattr.user.note=seen");
+    expect(tar).not.toMatch(/overlay|varve/);
+    const listing = run("tar", ["-tvf", blob]);
+    expect(listing).toMatch(/^-rw-------.* etc\/group$/m);
+    for (const name of ["etc/passwd", "etc/group"]) {
+      expect(run("tar", ["-xOf", blob, name])).toBe(readFileSync(join(here, name), "utf8"));
+    }
+    const unpacked = sandbox.mount("marked", "marks-again");
+    expect(compareTrees(readTree(unpacked), readTree(here))).toEqual([]);
+  });
+
+  it("of one platform of a multi-platform image keeps that platform", () => {
+    const layout = sandbox.path("multi");
+    run("tar", ["-C", sandbox.makeDirectory("multi"), "-xf", sandbox.path("busybox.tar")]);
+    const platforms = addPlatform(layout, "s390x");
+    sandbox.varve("load", "-q", "--all-platforms", "-i", layout);
+    const here = sandbox.mount("multi", "other", "--platform", "linux/s390x");
+    writeFileSync(join(here, "new"), "new");
+    sandbox.varve("commit", "-q", "other", "multi:new");
+    const [image] = JSON.parse(sandbox.varve("inspect", "multi:new"));
+    expect([image.Os, image.Architecture]).toEqual(["linux", "s390x"]);
+    expect(image.Layers).toHaveLength(2);
+    sandbox.varve("save", "-q", "multi", "-o", sandbox.path("multi.tar"));
+    const index = run("tar", ["-xOf", sandbox.path("multi.tar"), "index.json"]);
+    expect(index).toContain(platforms);
+  });
+
   it("says what it leaves out", () => {
     shell(`cd ${view}; mknod srv/white c 0 0
            perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => "srv/sock", Listen => 1)'`);
@@ -118,6 +155,37 @@ it("the config is buildah's of the same change, apart from what docs/commit.md n
     peers.dispose();
   }
 });
+
+/** Gives the one image of a layout a twin for another machine, in an image index; the index' digest. */
+function addPlatform(layout: string, architecture: string): string {
+  const read = (file: string) => JSON.parse(readFileSync(join(layout, file), "utf8"));
+  const blobPath = (digest: string) => `blobs/sha256/${digest.slice(7)}`;
+  const write = (mediaType: string, value: unknown) => {
+    const data = JSON.stringify(value);
+    const digest = `sha256:${createHash("sha256").update(data).digest("hex")}`;
+    writeFileSync(join(layout, blobPath(digest)), data);
+    return { mediaType, digest, size: data.length };
+  };
+  const [first] = read("index.json").manifests;
+  const manifest = read(blobPath(first.digest));
+  const config = read(blobPath(manifest.config.digest));
+  const twin = write(first.mediaType, {
+    ...manifest,
+    config: write(manifest.config.mediaType, { ...config, architecture }),
+  });
+  const { mediaType, digest, size } = first;
+  const index = write("application/vnd.oci.image.index.v1+json", {
+    schemaVersion: 2,
+    manifests: [
+      { mediaType, digest, size, platform: { os: "linux", architecture: config.architecture } },
+      { ...twin, platform: { os: "linux", architecture } },
+    ],
+  });
+  const annotations = { "io.containerd.image.name": "docker.io/library/multi:latest" };
+  const manifests = [{ ...index, annotations }];
+  writeFileSync(join(layout, "index.json"), JSON.stringify({ schemaVersion: 2, manifests }));
+  return index.digest;
+}
 
 /** Without what docs/commit.md says differs: each tool's own words and digests, and buildah's label. */
 function withoutNamed(config: Json): Json {

@@ -20,6 +20,10 @@ export class Report {
   add(row, side, { wallMs, cpuMs, peakMiB }) {
     const sides = this.#rows.get(row) ?? new Map();
     this.#rows.set(row, sides);
+    // What a run that is cut short has measured is not lost.
+    process.stderr.write(
+      `  ${row}: ${side}: ${number(wallMs)} ms, CPU ${number(cpuMs)} ms, ${number(peakMiB)} MiB\n`,
+    );
     sides.set(side, [...(sides.get(side) ?? []), { wallMs, cpuMs, peakMiB }]);
   }
 

@@ -46,14 +46,19 @@ export async function unpackResolved<R>(
   );
   return withLease(core.database, documents, async () => {
     core.images.touch(image.id);
-    const layers = image.layers.map((descriptor, position) => ({
-      descriptor,
-      diffId: image.diffIds[position]!,
-    }));
+    const layers = image.layers.map((descriptor, position) => {
+      const diffId = image.diffIds[position]!;
+      return { descriptor, diffId, isKnown: isKnown(core, descriptor.digest, diffId) };
+    });
     const chainId = await core.unpacker.unpack(layers, o);
     labelDiffIds(core, image);
     return work({ image, chainId });
   });
+}
+
+/** Whether the blob's label says, from when it was made or unpacked here, that it is this tar. */
+function isKnown({ content }: Core, digest: Digest, diffId: Digest): boolean {
+  return content.has(digest) && content.info(digest).labels[UNCOMPRESSED_LABEL] === diffId;
 }
 
 /**

@@ -385,6 +385,14 @@ it("decompression bombs are stopped by the configured limits", async () => {
   }
 });
 
+it("a blob that was made here is unpacked whatever its ratio", async () => {
+  const tar = archive(file("zeros", Buffer.alloc(4 << 20)));
+  const limits = { ratio: 100, ratioFreeBytes: 1 << 20 };
+  const bounded = new Unpacker({ snapshots, blobs: archives, tasks, privileged: true, limits });
+  await bounded.unpack([{ ...layerOf(tar), isKnown: true }]);
+  expect(snapshots.list()).toHaveLength(1);
+});
+
 describe("a media type that lies", () => {
   const tar = archive(file("f", "told otherwise"));
   const type = (suffix: string) => `application/vnd.oci.image.layer.v1.tar${suffix}`;

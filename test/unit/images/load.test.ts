@@ -168,6 +168,26 @@ describe("an OCI layout directory", () => {
     }
   });
 
+  it("refuses blobs of other sizes than their descriptors say, new or known", async () => {
+    const honest = new Layout();
+    const image = await honest.image();
+    honest.list(image, "app");
+    const manifest = JSON.parse(String(honest.blobs.get(image.digest)));
+    const [layer] = manifest.layers;
+    for (const change of [1, -1]) {
+      const layout = new Layout();
+      await layout.image();
+      const layers = [{ ...layer, size: layer.size + change }];
+      layout.list(layout.add({ ...manifest, layers }, MANIFEST), "liar");
+      const source = await layout.writeTo(layoutDir(`size${change}`));
+      await expectFailure(source, code("CORRUPT_DATA", layer.digest));
+      await load(await honest.writeTo(layoutDir(`honest${change}`)));
+      await expect(load(source)).rejects.toThrow(code("CORRUPT_DATA", layer.digest));
+      await stores.images.remove("app", { force: true });
+      await stores.collectGarbage();
+    }
+  });
+
   it("refuses an image whose layers and diff IDs do not match in number", async () => {
     const layout = new Layout();
     const fields = { rootfs: { type: "layers", diff_ids: [] } };
