@@ -213,6 +213,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import("./commands/info.js"),
   },
   {
+    name: "doctor",
+    group: DAEMON,
+    summary: "Check what this machine lacks, and how to get it",
+    load: () => import("./commands/doctor.js"),
+  },
+  {
     name: "version",
     group: DAEMON,
     summary: "Show the versions of command and daemon",

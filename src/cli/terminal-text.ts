@@ -52,6 +52,20 @@ export function truncateText(text: string, columns: number): string {
   return `${kept}…`;
 }
 
+/** Breaks text at blanks into lines of at most `columns`; a longer word stays whole. */
+export function wrapLines(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    const longer = line === "" ? word : `${line} ${word}`;
+    if (line !== "" && displayWidth(longer) > columns) {
+      lines.push(line);
+      line = word;
+    } else line = longer;
+  }
+  return [...lines, line];
+}
+
 const NAMED_ESCAPES: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 function hexEscape(byte: number): string {

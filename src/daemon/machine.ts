@@ -41,7 +41,7 @@ export async function examineMachine(root: string): Promise<Machine> {
  * True when mount(2) and trusted.* attributes will work: CAP_SYS_ADMIN in the first user namespace.
  * Root of a user namespace has the capability only over that.
  */
-function isPrivileged(): boolean {
+export function isPrivileged(): boolean {
   const status = readFileSync("/proc/self/status", "utf8");
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0";
   const uidMap = readFileSync("/proc/self/uid_map", "utf8").trim().split(/\s+/);
@@ -96,12 +96,14 @@ function isOnPath(program: string): boolean {
   return directories.some((directory) => existsSync(path.join(directory, program)));
 }
 
-async function fileSystemOf(directory: string): Promise<string> {
+/** The name of the file system that the directory is on; its number where the name is not known. */
+export async function fileSystemOf(directory: string): Promise<string> {
   const { type } = await fs.statfs(directory);
   return FILE_SYSTEMS[type] ?? `0x${type.toString(16)}`;
 }
 
-function packageVersion(): string {
+/** The version in our package.json. */
+export function packageVersion(): string {
   // From src/daemon and dist/daemon alike.
   const file = fileURLToPath(new URL("../../package.json", import.meta.url));
   return String((JSON.parse(readFileSync(file, "utf8")) as { version?: unknown }).version);

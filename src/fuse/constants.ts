@@ -106,6 +106,8 @@ export const FUSE_HAS_EXPIRE_ONLY = 1 << 3;
 /** 7.40 (Linux 6.9) */
 export const FUSE_PASSTHROUGH = 1 << 5;
 export const FUSE_HAS_RESEND = 1 << 7;
+/** 7.42 (Linux 6.14) */
+export const FUSE_OVER_IO_URING = 1 << 9;
 
 // FOPEN_* bits of open-like replies.
 export const FOPEN_DIRECT_IO = 1 << 0;
