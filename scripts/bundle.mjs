@@ -1,10 +1,11 @@
-// Bundles the command line into dist/cli.cjs, and the process of `varve overlay` into dist/overlay.cjs.
+// Bundles the command line into dist/cli.cjs, the process of `varve overlay` into dist/overlay.cjs, and the
+// page of `varve explore` into dist/explore/page.
 //
 // Start-up time decides the format: Node loads one CommonJS file faster than an ESM graph, and a
 // lazily imported module costs nothing until its command runs. Fails when the bundle holds anything
 // that belongs to the daemon.
 
-import { statSync } from "node:fs";
+import { copyFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -74,3 +75,30 @@ const cli = await bundle("src/cli/main.ts", "dist/cli.cjs");
 forbid("dist/cli.cjs", cli, (input) => isHeavyPackage(input) || isDaemons(input));
 const overlay = await bundle("src/views/overlay-process.ts", "dist/overlay.cjs");
 forbid("dist/overlay.cjs", overlay, (input) => input.startsWith("node_modules/"));
+
+// The page of `varve explore`: what a browser needs, and nothing from elsewhere.
+const page = join(root, "dist/explore/page");
+const { metafile } = await build({
+  absWorkingDir: root,
+  entryPoints: ["web/explore/main.ts"],
+  outfile: join(page, "app.js"),
+  bundle: true,
+  platform: "browser",
+  target: "es2023",
+  format: "esm",
+  minify: true,
+  legalComments: "none",
+  metafile: true,
+  logLevel: "warning",
+});
+forbid(
+  "dist/explore/page/app.js",
+  Object.keys(metafile.inputs),
+  (input) => !input.startsWith("web/"),
+);
+for (const file of ["index.html", "app.css"]) {
+  copyFileSync(join(root, "web/explore", file), join(page, file));
+}
+console.log(
+  `dist/explore/page: ${Math.round(statSync(join(page, "app.js")).size / 1000)} kB of script`,
+);

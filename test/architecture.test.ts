@@ -11,6 +11,7 @@ const source = join(root, "src");
 /** Top to bottom; a room imports itself and rooms below it. */
 const ROOMS = [
   "cli",
+  "explore",
   "doctor",
   "client",
   "daemon",

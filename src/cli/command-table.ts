@@ -73,6 +73,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import("./commands/history.js"),
   },
   {
+    name: "explore",
+    group: IMAGES,
+    summary: "Look into an image or a view with a browser, or as a tree",
+    load: () => import("./commands/explore.js"),
+  },
+  {
     name: "tag",
     group: IMAGES,
     summary: "Give an image another name",

@@ -1,5 +1,5 @@
 /**
- * The npm library: a typed client of the varve daemon, its messages and its errors.
+ * `varve/client`: a typed client of the varve daemon, its messages and its errors.
  *
  *     const varve = VarveClient.connect({ socket: "/run/varve/varve.sock" });
  *     const { images } = await varve.listImages();

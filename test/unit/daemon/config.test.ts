@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -177,5 +177,30 @@ describe("resolveSocket", () => {
     for (const [flags, environment] of cases) {
       expect(await resolveSocket(flags, environment)).toBe(loadConfig(flags, environment).socket);
     }
+  });
+});
+
+describe("the configuration file of the Debian package", () => {
+  const text = readFileSync(
+    path.join(import.meta.dirname, "../../../deploy/debian/config.toml"),
+    "utf8",
+  );
+
+  it("names every setting, each with a value that is accepted", () => {
+    const plain = text.replaceAll(/^#(?=[a-z[])/gm, "");
+    expect(() => loadConfig({ config: configFile(plain) }, {})).not.toThrow();
+    const unknown = failureOf(() => loadConfig({ config: configFile("zzzzzzzzzzzz = 1") }, {}));
+    const known = /known keys: (.*)$/.exec(unknown.message)?.[1]?.split(", ") ?? [];
+    expect(known.length).toBeGreaterThan(15);
+    for (const key of known) {
+      const line = key.startsWith("gc.") ? `#${key.slice(3)} = ` : `#${key} = `;
+      expect(text).toContain(`\n${line}`);
+    }
+  });
+
+  it("changes nothing as it is", () => {
+    expect(loadConfig({ config: configFile(text) }, {})).toEqual(
+      loadConfig({}, { HOME: directory, XDG_CONFIG_HOME: directory }),
+    );
   });
 });
