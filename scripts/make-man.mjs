@@ -2,6 +2,7 @@
 // Writes manual pages into a directory, one per command, made of the command line's own help.
 //
 //   scripts/make-man.mjs DIR
+//   scripts/make-man.mjs --markdown FILE     all of them as one document, docs/commands.md
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -10,9 +11,10 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
-const directory = process.argv[2];
-if (directory === undefined) {
-  console.error("make-man: want a directory");
+const isDocument = process.argv[2] === "--markdown";
+const output = process.argv[isDocument ? 3 : 2];
+if (output === undefined) {
+  console.error("make-man: want a directory, or --markdown and a file");
   process.exit(2);
 }
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
@@ -98,18 +100,38 @@ ${seeAlso}`;
 
 function write(name, summary, text) {
   const source = page(name, summary, text).replace(/\n{2,}/g, "\n");
-  writeFileSync(join(directory, `${name}.1.gz`), gzipSync(source, { level: 9 }));
+  writeFileSync(join(output, `${name}.1.gz`), gzipSync(source, { level: 9 }));
 }
 
-mkdirSync(directory, { recursive: true });
+/** The commands of the overview, in its order: group, name, summary. */
+function commands(overview) {
+  return sectionsOf(overview)
+    .filter(([title]) => !/^(|Options|Environment|Exit codes|Examples)$/.test(title))
+    .flatMap(([group, lines]) =>
+      lines.flatMap((line) => {
+        const [, name, summary] = /^ {2}([a-z-]+) {2,}(.*)$/.exec(line) ?? [];
+        return name === undefined ? [] : [{ group, name, summary }];
+      }),
+    );
+}
+
 const overview = help();
-write("varve", "mount OCI images as writable root file systems, and commit what changed", overview);
-for (const [title, lines] of sectionsOf(overview)) {
-  if (/^(|Options|Environment|Exit codes|Examples)$/.test(title)) continue;
-  for (const line of lines) {
-    const command = /^ {2}([a-z-]+) {2,}(.*)$/.exec(line);
-    if (command === null) continue;
-    const [, name, summary] = command;
+if (isDocument) {
+  const block = (text) => `\`\`\`text\n${text.trimEnd()}\n\`\`\`\n`;
+  const parts = [
+    "# Every command\n\nMade of `varve help` by `scripts/make-man.mjs --markdown docs/commands.md`.\n",
+    block(overview),
+    ...commands(overview).flatMap(({ name }) => [`## varve ${name}\n`, block(help(name))]),
+  ];
+  writeFileSync(output, parts.join("\n"));
+} else {
+  mkdirSync(output, { recursive: true });
+  write(
+    "varve",
+    "mount OCI images as writable root file systems, and commit what changed",
+    overview,
+  );
+  for (const { name, summary } of commands(overview)) {
     write(`varve-${name}`, summary[0].toLowerCase() + summary.slice(1), help(name));
   }
 }

@@ -7,14 +7,17 @@
 import { mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { mountFuse, unmountFuse } from "../fuse/mount-point.js";
 import { decodeInit, type InitOffer } from "../fuse/negotiation.js";
 import { RequestBuffer } from "../fuse/request.js";
+import { EAGAIN } from "../system/errno.js";
 import { UnsupportedError } from "../system/errors.js";
 import type { FuseChannel } from "../system/native.js";
 
 /** The kernel queues the request while it mounts; this is for a very busy machine. */
-const PATIENCE_US = 200_000;
+const TRIES = 200;
+const PAUSE_MS = 2;
 
 /**
  * Mounts, asks, and unmounts.
@@ -27,7 +30,7 @@ export async function askKernel(privileged: boolean): Promise<InitOffer> {
     const subtype = "varve-doctor";
     const channel = mountFuse({ target, source: subtype, subtype, readOnly: true, privileged });
     try {
-      return receiveOffer(channel);
+      return await receiveOffer(channel);
     } finally {
       // First the connection: nobody who looks at the mount may be left waiting for an answer.
       channel.close();
@@ -38,9 +41,13 @@ export async function askKernel(privileged: boolean): Promise<InitOffer> {
   }
 }
 
-function receiveOffer(channel: FuseChannel): InitOffer {
+async function receiveOffer(channel: FuseChannel): Promise<InitOffer> {
   const request = new RequestBuffer();
-  const length = channel.receive(request.buffer, PATIENCE_US);
+  let length = channel.receive(request.buffer);
+  for (let tries = 1; length === -EAGAIN && tries < TRIES; tries++) {
+    await sleep(PAUSE_MS);
+    length = channel.receive(request.buffer);
+  }
   if (length <= 0) throw new UnsupportedError(`FUSE: the kernel offers nothing (errno ${-length})`);
   request.begin(length);
   return decodeInit(request);

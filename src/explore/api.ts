@@ -113,7 +113,6 @@ export class ExploreApi {
       changes: changes
         .slice(0, MAX_LIVE_CHANGES)
         .map(({ kind, path }) => ({ kind, path: display(path) })),
-      operations: {},
     };
   }
 }

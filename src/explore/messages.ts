@@ -69,8 +69,6 @@ export interface LiveMessage {
   readonly bytes: number;
   /** The first of them. */
   readonly changes: readonly { readonly kind: "A" | "C" | "D"; readonly path: string }[];
-  /** Requests answered since the view was mounted, by operation; empty where they are not counted. */
-  readonly operations: Readonly<Record<string, number>>;
 }
 
 /** The message of a subject's tree. */

@@ -48,7 +48,8 @@ beforeAll(async () => {
   browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
 });
 
-afterEach(() => {
+afterEach(async () => {
+  for (const context of browser.contexts()) await context.close();
   for (const server of servers.splice(0)) server.kill();
 });
 
@@ -190,9 +191,7 @@ describe("the page", () => {
   });
 
   it("paints an image of 60,000 files within a second, and scrolls it with few elements", async () => {
-    const view = sandbox.mount("busybox", "many");
-    shell(`mkdir m && cd m && seq -f 'file-%06g' ${MANY_FILES} | xargs touch`, { cwd: view });
-    sandbox.varve("commit", "-q", "many", "app:many");
+    loadManyFiles();
     const page = await open(await explore("app:many"));
     const painted = await page.evaluate(
       "performance.getEntriesByName('first-contentful-paint')[0].startTime",
@@ -206,6 +205,21 @@ describe("the page", () => {
     expect(await page.locator("#panel .row").count()).toBeLessThan(100);
   }, 180_000);
 });
+
+/** Loads app:many, whose only layer has the files. */
+function loadManyFiles(): void {
+  const directory = sandbox.makeDirectory("many");
+  shell(
+    `mkdir tree tree/m && cd tree/m && seq -f 'file-%06g' ${MANY_FILES} | xargs touch && cd ../..
+     tar -C tree -cf layer.tar m && rm -r tree
+     printf '[{"Config":"c.json","RepoTags":["app:many"],"Layers":["layer.tar"]}]' > manifest.json
+     printf '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \\
+       "$(sha256sum < layer.tar | cut -c-64)" > c.json
+     tar -cf ../many.tar manifest.json c.json layer.tar`,
+    { cwd: directory },
+  );
+  sandbox.varve("load", "-q", "-i", sandbox.path("many.tar"));
+}
 
 describe("the server", () => {
   /** The status of a request with the given Host header. */
@@ -257,7 +271,7 @@ describe("explore --tree", () => {
     const text = sandbox.varve("explore", "--tree", "app:2", "--layer", "3", "--depth", "5");
     expect(text).toMatch(/^A +4B +<b>new$/m);
     expect(text).toMatch(/^D +0B +gone$/m);
-    expect(text).not.toContain("busybox");
+    expect(text).not.toContain(" bin/");
     const { status, stderr } = sandbox.try("explore", "--tree", "app:2", "--layer", "9");
     expect(stderr).toContain("there are 3 layers");
     expect(status).toBe(2);

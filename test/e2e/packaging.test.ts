@@ -14,7 +14,7 @@ beforeAll(() => {
   run(join(PROJECT, "scripts/package-npm"), ["--built", "-o", sandbox.path("packed")]);
   const npm = ["install", "--global", "--prefix", sandbox.path("prefix"), "--ignore-scripts"];
   const quietly = ["--prefer-offline", "--no-audit", "--no-fund", "--silent"];
-  const archive = shell("echo packed/varve-*.tgz", { cwd: sandbox.directory }).trim();
+  const archive = shell("echo ./packed/varve-*.tgz", { cwd: sandbox.directory }).trim();
   run("npm", [...npm, ...quietly, archive], { cwd: sandbox.directory });
   installed = sandbox.path("prefix/lib/node_modules/varve");
   // SQLite's addon takes a minute to compile where its own prebuilt one cannot be fetched.
@@ -117,4 +117,4 @@ it("has a Debian package that lintian finds nothing in, with unit, configuration
   );
   expect(page).toContain("varve-commit - make an image of a view");
   expect(page).not.toContain("warning:");
-});
+}, 300_000);

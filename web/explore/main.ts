@@ -35,6 +35,11 @@ class Page {
     part("hints").innerHTML = HINTS;
     document.title = `${subjects.map(({ name }) => name).join(" and ")} – varve`;
     this.#search.oninput = () => this.#searched();
+    // The server is gone, mostly.
+    window.addEventListener("unhandledrejection", (event) => {
+      part("hints").textContent = `varve explore does not answer: ${event.reason}`;
+      event.preventDefault();
+    });
     document.addEventListener("keydown", (event) => this.#onKey(event));
   }
 
