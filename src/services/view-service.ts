@@ -4,7 +4,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ViewRow } from "../metadata/view-table.js";
 import type { Change } from "../snapshots/layer-tasks.js";
 import { toBuffer } from "../system/bytes.js";
-import { CancelledError } from "../system/errors.js";
+import { CancelledError, NotFoundError } from "../system/errors.js";
 import { parseIoMode } from "../views/io-mode.js";
 import { parseRestartPolicy } from "../views/restart-policy.js";
 import type { Core } from "./core.js";
@@ -43,9 +43,7 @@ export function viewHandlers(core: Core): Pick<Handlers<typeof Varve>, ViewMetho
     mountView: (request, context) => mount(core, request, context),
     diffView: (request, context) => diff(core, request.name, context),
     commitView: (request, context) => commit(core, request, context),
-    listViews: async ({ sizes }) => ({
-      views: await Promise.all(views.list().map((view) => message(core, view, sizes))),
-    }),
+    listViews: async ({ sizes }) => ({ views: await list(core, sizes) }),
     inspectView: async ({ name }) => ({ view: await message(core, views.get(name), true) }),
     unmountView: async ({ name, force }) => {
       await views.unmount(name, force);
@@ -59,13 +57,34 @@ export function viewHandlers(core: Core): Pick<Handlers<typeof Varve>, ViewMetho
   };
 }
 
+async function list(core: Core, sizes: boolean) {
+  const listed = core.views.list().map((view) =>
+    message(core, view, sizes).catch((error: unknown) => {
+      // Removed while its files were counted.
+      if (error instanceof NotFoundError) return undefined;
+      throw error;
+    }),
+  );
+  return (await Promise.all(listed)).filter((view) => view !== undefined);
+}
+
 async function message(core: Core, view: ViewRow, withUsage: boolean) {
   return toView(view, {
     mounted: core.views.isMounted(view),
     upperDir: core.views.upperDir(view),
     ioInUse: core.views.ioInUse(view),
-    usage: withUsage ? await core.views.usage(view.id) : undefined,
+    usage: withUsage ? await usage(core, view) : undefined,
   });
+}
+
+/** @throws NotFoundError the view was removed, perhaps while its files were counted */
+async function usage({ views }: Core, { id }: ViewRow) {
+  try {
+    return await views.usage(id);
+  } catch (error) {
+    views.get(id);
+    throw error;
+  }
 }
 
 async function* mount(
