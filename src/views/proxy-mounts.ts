@@ -26,6 +26,8 @@ export interface ProxyMountsOptions {
   readonly workers: number;
   readonly quickWakeUps: boolean;
   readonly io: IoMode;
+  /** Threads are started before they are needed: whoever starts containers would wait for each. */
+  readonly isAhead: boolean;
   /** Absent: mounts end with the daemon. */
   readonly keeper?: SessionKeeper | undefined;
   readonly log: Log;
@@ -45,6 +47,7 @@ export class ProxyMounts {
     this.#hosts = new ViewHosts({
       size: o.workers,
       quickWakeUps: o.quickWakeUps,
+      isAhead: o.isAhead,
       keeper: o.keeper,
       events: {
         // By us, or by somebody's umount(8): then it is mounted again when it is asked for.

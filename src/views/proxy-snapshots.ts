@@ -77,7 +77,7 @@ export class ProxySnapshots {
   readonly #locks = new KeyLocks();
 
   constructor(
-    o: ProxyMountsOptions & {
+    o: Omit<ProxyMountsOptions, "isAhead"> & {
       root: string;
       database: Database;
       tasks: LayerTasks;
@@ -94,7 +94,7 @@ export class ProxySnapshots {
     this.#form = o.form;
     this.#directories = new ProxyDirectories({ root: o.root, tasks, log });
     this.#chains = new ProxyChains({ database, directories: this.#directories, tasks, log });
-    this.#mounts = new ProxyMounts(o);
+    this.#mounts = new ProxyMounts({ ...o, isAhead: o.form === "fuse" });
     this.#lookup = {
       directories: this.#directories,
       mounts: this.#mounts,

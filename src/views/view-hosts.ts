@@ -42,6 +42,7 @@ export class ViewHosts {
   readonly #options: ViewWorkerOptions;
   readonly #events: HostEvents;
   readonly #keeper: SessionKeeper | undefined;
+  readonly #isAhead: boolean;
   readonly #hosts = new Set<Host>();
   #started = 0;
   #closing = false;
@@ -49,12 +50,14 @@ export class ViewHosts {
 
   /**
    * @param o.keeper absent: views end with their thread
+   * @param o.isAhead start threads before they are needed, so that no mount waits for one
    * @param o.file the threads' entry, for tests
    */
   constructor(o: {
     size: number;
     keeper?: SessionKeeper | undefined;
     quickWakeUps: boolean;
+    isAhead?: boolean;
     file?: string | undefined;
     events: HostEvents;
   }) {
@@ -64,6 +67,8 @@ export class ViewHosts {
     o.keeper?.onLost(() => this.#keepAll());
     this.#file = o.file ?? workerFile(import.meta.url, "view-worker");
     this.#events = o.events;
+    this.#isAhead = o.isAhead === true;
+    if (this.#isAhead) this.#start();
   }
 
   /** True when a live thread serves the view. */
@@ -156,8 +161,19 @@ export class ViewHosts {
   }
 
   #leastBusy(): Host {
-    if (this.#hosts.size < this.#size) return this.#start();
-    return [...this.#hosts].reduce((a, b) => (b.views.size < a.views.size ? b : a));
+    const found = [...this.#hosts].reduce(
+      (a: Host | undefined, b) => (a === undefined || b.views.size < a.views.size ? b : a),
+      undefined,
+    );
+    const mayStart = this.#hosts.size < this.#size;
+    if (found === undefined || (found.views.size > 0 && mayStart)) return this.#start();
+    if (this.#isAhead) setImmediate(() => this.#startNext());
+    return found;
+  }
+
+  #startNext(): void {
+    const hasIdle = [...this.#hosts].some((host) => host.views.size === 0);
+    if (!this.#closing && this.#hosts.size < this.#size && !hasIdle) this.#start();
   }
 
   #start(): Host {

@@ -10,7 +10,9 @@ import { DaemonSandbox } from "../../integration/daemon/daemon-process.js";
 
 const driver = path.join(import.meta.dirname, "driver");
 const directory = mkdtempSync(path.join(os.tmpdir(), "varve-suite-"));
-const program = path.join(directory, "suite");
+/** The suite of another release, which `scripts/conformance/containerd` has built. */
+const BUILT = process.env.VARVE_TEST_SNAPSHOTTER_SUITE;
+const program = BUILT ?? path.join(directory, "suite");
 const SUITE_TIMEOUT_MS = 300_000;
 
 const SUBTESTS = [
@@ -19,9 +21,12 @@ const SUBTESTS = [
   ...["DirectoryPermissionOnCommit", "RemoveIntermediateSnapshot", "DeletedFilesInChildSnapshot"],
   ...["MoveFileFromLowerLayer", "ViewReadonly", "StatInWalk", "CloseTwice", "RootPermission"],
   "128LayersMount",
+  // Skipped by 1.6 itself.
+  ...(BUILT === undefined ? [] : ["Rename"]),
 ];
 
 beforeAll(async () => {
+  if (BUILT !== undefined) return;
   // Debian's packages of Go libraries are a GOPATH; there are no modules to fetch.
   const env = { ...process.env, GO111MODULE: "off", GOPATH: "/usr/share/gocode", GOFLAGS: "" };
   await promisify(execFile)("go", ["test", "-c", "-o", program, "."], { cwd: driver, env });
