@@ -260,6 +260,11 @@ export class ProxySnapshots {
     });
   }
 
+  /** containerd's key of the active snapshot that mounts show. @throws UnsupportedError none of ours */
+  keyOf(mounts: readonly ShownMount[]): string {
+    return activeOf(this.#lookup, mounts).key;
+  }
+
   /** The committed snapshot that mounts show as it is; none: an empty root. @throws UnsupportedError */
   baseOf(mounts: readonly ShownMount[]): number | undefined {
     return baseOf(this.#lookup, mounts);

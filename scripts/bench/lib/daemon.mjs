@@ -12,6 +12,9 @@ export const project = fileURLToPath(new URL("../../..", import.meta.url)).repla
 /** The launcher to measure: of this checkout, or of another one for before and after (VARVE_BENCH_CHECKOUT). */
 export const varveProgram = path.join(process.env.VARVE_BENCH_CHECKOUT ?? project, "bin/varve");
 
+/** What autostart and the systemd unit give the daemon's Node. */
+const NODE_FLAGS = "--max-semi-space-size=2";
+
 export class PrivateDaemon {
   /** @param {import("./workspace.mjs").Workspace} workspace */
   constructor(workspace, name = "varve", args = []) {
@@ -33,7 +36,8 @@ export class PrivateDaemon {
   /** Starts it and waits until it answers. */
   async start() {
     const log = openSync(path.join(this.dir, "daemon.log"), "a");
-    const nodeArgs = (process.env.VARVE_BENCH_DAEMON_NODE_ARGS ?? "").split(" ").filter(Boolean);
+    const given = process.env.VARVE_BENCH_DAEMON_NODE_ARGS ?? NODE_FLAGS;
+    const nodeArgs = given.split(" ").filter(Boolean);
     this.child = spawn(process.execPath, [...nodeArgs, varveProgram, "daemon", ...this.args], {
       env: { ...process.env, ...this.env },
       cwd: this.dir,

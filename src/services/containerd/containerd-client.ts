@@ -56,15 +56,22 @@ export class ContainerdClient {
     this.#client = new GrpcClient(address);
   }
 
-  /** Runs `work` under a lease of its own. */
-  async withLease<R>(scope: Scope, work: (leased: Scope) => Promise<R>): Promise<R> {
+  /** A lease that ends by itself within the hour. @returns the scope of work under it */
+  async lease(scope: Scope): Promise<Scope & { readonly lease: string }> {
     const id = `varve-${randomUUID()}`;
     const expires = new Date(Date.now() + LEASE_MS).toISOString();
     const labels = { "containerd.io/gc.expire": expires };
     await this.#call(scope, Leases.method.create, { id, labels }, "create a lease");
+    return { ...scope, lease: id };
+  }
+
+  /** Runs `work` under a lease of its own. */
+  async withLease<R>(scope: Scope, work: (leased: Scope) => Promise<R>): Promise<R> {
+    const leased = await this.lease(scope);
     try {
-      return await work({ ...scope, lease: id });
+      return await work(leased);
     } finally {
+      const { lease: id } = leased;
       await this.#call(scope, Leases.method.delete, { id }, "delete a lease").catch(
         // It ends by itself.
         () => undefined,

@@ -19,6 +19,7 @@ import type {
   DiffRequest,
   DiffResponseSchema,
 } from "../gen/containerd/services/diff/v1/diff_pb.js";
+import type { Mount } from "../gen/containerd/types/mount_pb.js";
 import type { CallContext, Handlers } from "../grpc-adapter.js";
 import { UNCOMPRESSED_LABEL } from "../use-cases/unpack-image.js";
 import { applyToSnapshot, type Unpacking } from "./apply-layer.js";
@@ -43,9 +44,17 @@ export function diffHandlers(parts: DifferParts): Handlers<typeof Diff> {
   };
 }
 
-function requireScope({ header }: CallContext): Scope {
+/**
+ * The caller's namespace, which containerd 1.7 does not pass on: then that of the snapshot.
+ *
+ * @throws UnsupportedError the mounts show no active snapshot of ours
+ */
+function scopeFor({ snapshots }: DifferParts, { header }: CallContext, mounts: Mount[]): Scope {
   const scope = scopeOf(header);
   if (scope !== undefined) return scope;
+  // containerd's keys begin with namespace and number.
+  const [, namespace] = /^([^/]+)\/[0-9]+\//.exec(snapshots.keyOf(mounts)) ?? [];
+  if (namespace !== undefined) return { namespace };
   throw new InvalidArgumentError("the call says no namespace (containerd-namespace)");
 }
 
@@ -58,7 +67,7 @@ async function apply(
   if (layer === undefined) throw new InvalidArgumentError("apply: no layer is named");
   const { mediaType, digest } = layer;
   const bytes = Number(layer.size);
-  const scope = requireScope(context);
+  const scope = scopeFor(parts, context, mounts);
   const { signal } = context;
   const applied = await applyToSnapshot(parts, { mounts, mediaType, syncFs, signal }, (work) =>
     withPieces(
@@ -81,7 +90,7 @@ async function diff(
   context: CallContext,
 ): Promise<MessageInitShape<typeof DiffResponseSchema>> {
   const { left, right, sourceDateEpoch } = request;
-  const scope = requireScope(context);
+  const scope = scopeFor(parts, context, right);
   const mediaType = request.mediaType === "" ? LAYER_MEDIA_TYPE.gzip : request.mediaType;
   const compression = compressionOf(mediaType);
   const base = parts.snapshots.baseOf(left);
@@ -100,7 +109,9 @@ async function diff(
       const data = createReadStream(file, { highWaterMark: CHUNK_BYTES });
       const ref = request.ref === "" ? {} : { ref: request.ref };
       const content = { ...ref, digest, size, labels, data };
-      await parts.containerd.writeContent(scope, content, context.signal);
+      // Without the caller's lease, the blob would be collected before the caller can refer to it.
+      const leased = scope.lease === undefined ? await parts.containerd.lease(scope) : scope;
+      await parts.containerd.writeContent(leased, content, context.signal);
       return { diff: { mediaType, digest, size: BigInt(size) } };
     }),
   );
