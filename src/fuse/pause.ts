@@ -84,12 +84,14 @@ export class Pause {
   }
 
   /**
-   * From the return on nobody can begin to change anything; resolves when what had been begun is done.
+   * Resolves when nobody can begin to change anything any more, and what had been begun is done.
    *
    * @param waiting shared memory; its first number becomes 1 as soon as somebody waits
    * @throws FailedPreconditionError it lasts already
    */
   async begin(waiting: Int32Array): Promise<void> {
+    // What takes long (copying up a large file) is not begun anew while nobody may write.
+    await this.#underWay.settled();
     if (this.#released !== undefined) throw new FailedPreconditionError("pause: paused already");
     this.#waiting = waiting;
     this.#released = new Promise((resolve) => {

@@ -295,7 +295,7 @@ export class FuseSession implements Exchange {
   #defer(promise: Promise<Result>, operation: Operation | undefined): void {
     const { uniqueHigh, uniqueLow } = this.work.request;
     const settled = promise.catch((error: unknown) => this.#failed(operation, error));
-    this.#afterwards(settled, (result) => {
+    this.#afterwards(settled, false, (result) => {
       this.#turns.answer(uniqueLow, uniqueHigh, Math.min(result, 0));
     });
   }
@@ -304,7 +304,7 @@ export class FuseSession implements Exchange {
   #postpone(received: number, ready: Promise<void>): void {
     const { buffer } = this.work.request;
     const kept = Buffer.from(buffer.subarray(0, received));
-    this.#afterwards(ready, () => {
+    this.#afterwards(ready, true, () => {
       kept.copy(buffer);
       this.#serve(received);
       this.#turns.flush();
@@ -312,8 +312,8 @@ export class FuseSession implements Exchange {
   }
 
   /** Goes on with the request at hand once `promise` has resolved, if its caller still waits then. */
-  #afterwards<R>(promise: Promise<R>, goOn: (result: R) => void): void {
-    this.#waiting.after(this.work.request, promise, (result, isWanted) => {
+  #afterwards<R>(promise: Promise<R>, isChange: boolean, goOn: (result: R) => void): void {
+    this.#waiting.after(this.work.request, promise, isChange, (result, isWanted) => {
       if (this.#isOver) this.#finish();
       else if (isWanted) goOn(result);
     });

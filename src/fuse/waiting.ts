@@ -9,22 +9,24 @@ const KILLED = 1n << 8n;
 export class Waiting {
   /** Thread IDs of callers, by the request's identifier. */
   readonly #callers = new Map<number, number>();
-  readonly #pending = new Set<Promise<void>>();
+  /** Work under way, and whether it changes anything (a flush does not). */
+  readonly #pending = new Map<Promise<void>, boolean>();
 
   /** No work is under way, whether or not somebody waits for it. */
   get isIdle(): boolean {
     return this.#pending.size === 0;
   }
 
-  /** Resolves when all work that is under way now is done; what comes meanwhile does not count. */
+  /** Resolves when all changes that are under way now are done; what comes meanwhile does not count. */
   async settled(): Promise<void> {
-    await Promise.all(this.#pending);
+    await Promise.all([...this.#pending].map(([work, isChange]) => (isChange ? work : undefined)));
   }
 
   /** Calls `goOn` when `promise`, which never rejects, has resolved; `isWanted`: the caller still waits. */
   after<R>(
     { unique, caller }: { unique: number; caller: { pid: number } },
     promise: Promise<R>,
+    isChange: boolean,
     goOn: (result: R, isWanted: boolean) => void,
   ): void {
     this.#callers.set(unique, caller.pid);
@@ -32,7 +34,7 @@ export class Waiting {
       this.#pending.delete(done);
       goOn(result, this.#callers.delete(unique));
     });
-    this.#pending.add(done);
+    this.#pending.set(done, isChange);
   }
 
   /** When a request waits whose caller is about to die: forgets the caller, who is to be answered now. */

@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { beforeEach, describe, expect, it } from "vitest";
 import * as c from "../../../src/fuse/constants.js";
 import { Pause } from "../../../src/fuse/pause.js";
@@ -102,18 +103,22 @@ describe("during a pause", () => {
   });
 });
 
-it("a pause begins when what was under way is done", async () => {
+it("a pause begins when changes under way are done, and does not wait for flushes", async () => {
   let finish: () => void = () => {};
-  const work = new Promise<void>((resolve) => {
+  const copying = new Promise<void>((resolve) => {
     finish = resolve;
   });
   const steps: string[] = [];
-  underWay.after({ unique: 1, caller: { pid: 0 } }, work, () => steps.push("done"));
+  const request = { unique: 1, caller: { pid: 0 } };
+  underWay.after(request, copying, true, () => steps.push("copied"));
+  underWay.after({ ...request, unique: 2 }, new Promise(() => {}), false, () => {});
   const begun = pause.begin(flag).then(() => steps.push("begun"));
-  expect(isHeld(c.FUSE_MKDIR)).toBe(true);
-  setImmediate(finish);
+  await setImmediate();
+  expect(isHeld(c.FUSE_MKDIR)).toBe(false);
+  finish();
   await begun;
-  expect(steps).toEqual(["done", "begun"]);
+  expect(isHeld(c.FUSE_MKDIR)).toBe(true);
+  expect(steps).toEqual(["copied", "begun"]);
 });
 
 describe("a write that comes in pieces", () => {
@@ -122,6 +127,7 @@ describe("a write that comes in pieces", () => {
   it("is let through to its end", async () => {
     isWriteHeld(5, 4096 - 96, MIB - 4000);
     const begun = pause.begin(flag);
+    await setImmediate();
     expect(isWriteHeld(6, MIB, MIB)).toBe(true);
     expect(isWriteHeld(5, 2 * MIB, MIB)).toBe(true);
     expect(isWriteHeld(5, MIB, MIB)).toBe(false);
