@@ -88,7 +88,8 @@ describe("commit", () => {
   it("what changed in attributes only comes with its data, and nothing of the view's own records", () => {
     const here = sandbox.mount("busybox", "marks");
     shell(`cd ${here}; setfattr -n user.note -v seen etc/passwd; chmod 600 etc/group
-           mv usr usr2; rm -r home; mkdir home; echo x >> bin/busybox; ln etc/passwd etc/second`);
+           mv usr usr2; rm -r home; mkdir home; echo x >> bin/busybox; ln etc/passwd etc/second
+           truncate -s 20M sparse; printf data | dd of=sparse bs=1 seek=9000000 conv=notrunc status=none`);
     sandbox.varve("commit", "-q", "--compression", "none", "marks", "marked");
     const [image] = JSON.parse(sandbox.varve("inspect", "marked"));
     const { digest } = image.Layers.at(-1);

@@ -184,6 +184,11 @@ const AGREED: readonly [string, ...Buffer[][]][] = [
   ],
   ["a whiteout and the same name again", [whiteout("d"), directory("d"), file("d/three", "3")]],
   ["an opaque directory, marker first", [directory("d"), opaque("d"), file("d/n", "n")]],
+  ["whiteouts of names that are not there", [whiteout("nothing"), whiteout("d/sub/nothing")]],
+  [
+    "an owner above 2^21 and a time after 2038",
+    [file("late", "x", { uid: 3e6, mtimeSec: 2 ** 33 })],
+  ],
   ["whiteouts of files and directories", [whiteout("f"), whiteout("d/one"), whiteout("d/sub")]],
   ["a link over a directory and back", [symlink("d", "usr")], [directory("d"), file("d/n", "n")]],
   [
