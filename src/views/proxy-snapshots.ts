@@ -143,7 +143,10 @@ export class ProxySnapshots {
       const row = this.#create(o);
       try {
         // The disk and the thread that mounts work side by side.
-        const [mounts] = await Promise.all([this.#mountsOf(row), this.#database.flush()]);
+        const durable = this.#database.flush();
+        durable.catch(() => undefined);
+        const mounts = await this.#mountsOf(row);
+        await durable;
         return mounts;
       } catch (error) {
         await this.#discard(row);
