@@ -256,3 +256,23 @@ describe("diff", () => {
     );
   });
 });
+
+describe("a caller that says neither namespace nor lease, as containerd 1.7", () => {
+  it("is in the snapshot's namespace, and what it makes is kept by a lease that ends by itself", async () => {
+    const [layer] = layers;
+    const bare = { ...layer!, size: BigInt(layer!.size) };
+    const mounts = await prepare("default/1/extract-a x");
+    const { applied } = await differ.unary(Diff.method.apply, { diff: bare, mounts });
+    expect(applied!.digest).toBe(diffIds[0]);
+    await snapshots.call("commit", { key: "default/1/extract-a x", name: "default/2/base" });
+    const right = await prepare("default/3/box", "default/2/base");
+    within(right, (root) => writeFileSync(path.join(root, "data/new"), `${Date.now()}`));
+    const left = await view("default/4/below", "default/2/base");
+    const made = await differ.unary(Diff.method.diff, { left, right });
+    expect(await containerd.ctr("content", "ls", "-q")).toContain(made.diff!.digest);
+    expect(await containerd.ctr("leases", "ls")).toMatch(/varve-\S+ .*gc\.expire/);
+    const nameless = { diff: bare, mounts: await prepare("extract-b x") };
+    const status = await statusOf(differ.unary(Diff.method.apply, nameless));
+    expect(status).toBe(Status.INVALID_ARGUMENT);
+  });
+});
