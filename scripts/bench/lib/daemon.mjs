@@ -38,7 +38,9 @@ export class PrivateDaemon {
     const log = openSync(path.join(this.dir, "daemon.log"), "a");
     const given = process.env.VARVE_BENCH_DAEMON_NODE_ARGS ?? NODE_FLAGS;
     const nodeArgs = given.split(" ").filter(Boolean);
-    this.child = spawn(process.execPath, [...nodeArgs, varveProgram, "daemon", ...this.args], {
+    // Nobody may start another one when a run is cut short and this one is killed.
+    const daemonArgs = ["daemon", "--no-supervise", ...this.args];
+    this.child = spawn(process.execPath, [...nodeArgs, varveProgram, ...daemonArgs], {
       env: { ...process.env, ...this.env },
       cwd: this.dir,
       stdio: ["ignore", log, log],
