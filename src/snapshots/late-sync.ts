@@ -14,19 +14,28 @@ import { bootId } from "../system/boot-id.js";
 import type { Log } from "./log.js";
 import { syncFileSystem } from "./sync.js";
 
-/** Long enough that the layers of one image share a flush, which would slow their unpacking down. */
+/** Long enough that layers which come one after the other share a flush. */
 const DELAY_MS = 300;
+/** While layers are being unpacked a flush would slow them down; the kernel writes back by itself about then. */
+const MAX_DELAY_MS = 30_000;
 
 /** See the file comment. One per root. */
 export class LateSync {
   readonly #directory: string;
   readonly #database: Database;
   readonly #log: Log;
+  readonly #isBusy: () => boolean;
   #timer: NodeJS.Timeout | undefined;
+  /** When the oldest mark was set that no flush has been begun for. */
+  #markedAt: number | undefined;
   #flush: Promise<void> = Promise.resolve();
 
-  /** @param o.directory any directory of the file system that holds the snapshots */
-  constructor(o: { directory: string; database: Database; log: Log }) {
+  /**
+   * @param o.directory any directory of the file system that holds the snapshots
+   * @param o.isBusy layers are being unpacked right now
+   */
+  constructor(o: { directory: string; database: Database; log: Log; isBusy(): boolean }) {
+    this.#isBusy = o.isBusy;
     this.#directory = o.directory;
     this.#database = o.database;
     this.#log = o.log;
@@ -40,8 +49,17 @@ export class LateSync {
   /** Marks a snapshot whose row has just been made, in the same transaction. */
   mark(name: string): void {
     this.#database.unsynced.insert(name, bootId);
+    this.#markedAt ??= performance.now();
+    this.#schedule();
+  }
+
+  #schedule(): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.flush(), DELAY_MS);
+    this.#timer = setTimeout(() => {
+      const waited = performance.now() - (this.#markedAt ?? 0);
+      if (this.#isBusy() && waited < MAX_DELAY_MS) this.#schedule();
+      else void this.flush();
+    }, DELAY_MS);
     this.#timer.unref();
   }
 
@@ -49,6 +67,7 @@ export class LateSync {
   flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#markedAt = undefined;
     this.#flush = this.#flush.then(() => this.#run());
     return this.#flush;
   }

@@ -57,6 +57,8 @@ export class SnapshotStore {
   readonly #privileged: boolean;
   readonly #log: Log;
   readonly #lateSync: LateSync;
+  /** Directories of drafts that have not ended yet. */
+  readonly #drafts = new Set<string>();
 
   constructor(o: {
     root: string;
@@ -70,7 +72,8 @@ export class SnapshotStore {
     this.#tasks = o.tasks;
     this.#privileged = o.privileged;
     this.#log = o.log;
-    this.#lateSync = new LateSync({ ...o, directory: this.#directory });
+    const isBusy = () => this.#drafts.size > 0;
+    this.#lateSync = new LateSync({ ...o, directory: this.#directory, isBusy });
   }
 
   /**
@@ -153,11 +156,13 @@ export class SnapshotStore {
     const fsDir = path.join(directory, "fs");
     await fs.mkdir(fsDir, { recursive: true, mode: 0o700 });
     await fs.chmod(fsDir, ROOT_MODE);
+    this.#drafts.add(directory);
     return { directory, fsDir };
   }
 
   /** Removes a draft; one that was committed is left alone. */
   async discardDraft(draft: Draft): Promise<void> {
+    this.#drafts.delete(draft.directory);
     await this.#tasks.removeTree(draft.directory);
   }
 
@@ -193,6 +198,7 @@ export class SnapshotStore {
     // 3. The name, durably: an unmarked row must never promise what a power cut takes away.
     if (!isLate) await syncDirectory(this.#directory);
     // 4. The row.
+    this.#drafts.delete(draft.directory);
     this.#insert(layer, usage, isLate);
     return this.get(layer.chainId);
   }
