@@ -146,11 +146,14 @@ export class OpenTable {
   /** One open more or less, on behalf of a request (`Kernel.request`). */
   count(file: OpenFile, kind: OpenKind, difference: 1 | -1, request: number): void {
     file[kind] += difference;
+    const { words } = this.#memory;
     this.#put(HEAD_SLOT, 0);
-    this.#put64(HEAD_REQUEST, request);
-    this.#put(HEAD_CACHED, file.cached);
-    this.#put(HEAD_THROUGH, file.through);
-    this.#put(HEAD_CHANGE, (kind === "cached" ? 0 : 2) + (difference > 0 ? 0 : 1));
+    // In any order: nothing of it counts before the slot stands there.
+    words[HEAD_REQUEST] = request;
+    words[HEAD_REQUEST + 1] = Math.floor(request / WORD);
+    words[HEAD_CACHED] = file.cached;
+    words[HEAD_THROUGH] = file.through;
+    words[HEAD_CHANGE] = (kind === "cached" ? 0 : 2) + (difference > 0 ? 0 : 1);
     this.#put(HEAD_SLOT, file.slot);
     this.#putCounts(file);
   }
@@ -228,12 +231,13 @@ export class OpenTable {
   }
 
   #putCounts(file: OpenFile): void {
+    const { words } = this.#memory;
     const at = file.slot * RECORD_WORDS;
-    this.#put(at + CACHED, file.cached);
-    this.#put(at + THROUGH, file.through);
+    words[at + CACHED] = file.cached;
+    words[at + THROUGH] = file.through;
   }
 
-  /** Stores in the order of the program, which plain assignments do not promise. */
+  /** Stores after what was stored before and before what comes, which plain assignments do not promise. */
   #put(at: number, value: number): void {
     Atomics.store(this.#memory.words, at, value);
   }

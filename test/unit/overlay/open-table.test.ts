@@ -27,15 +27,28 @@ const facts = (table: OpenTable) =>
 /** Runs `change` and returns what a kill before and after each of its stores would leave. */
 function killedAtEachStore(memory: PrivateMemory, change: () => void): PrivateMemory[] {
   const left = [copyOf(memory)];
-  const store: Store = Atomics.store.bind(Atomics) as Store;
+  const real = memory.words;
+  const put = (at: number, value: number) => {
+    real[at] = value;
+    const copy = new PrivateMemory();
+    copy.words = real.slice();
+    left.push(copy);
+  };
+  memory.words = new Proxy(real, {
+    get: (_, name) => Reflect.get(real, name, real),
+    set: (_, at, value: number) => {
+      put(Number(at), value);
+      return true;
+    },
+  });
   const spy = vi.spyOn(Atomics, "store") as unknown as MockInstance<Store>;
-  spy.mockImplementation((array, at, value) => {
-    const result = store(array, at, value);
-    left.push(copyOf(memory));
-    return result;
+  spy.mockImplementation((_, at, value) => {
+    put(at, value);
+    return value;
   });
   change();
   vi.restoreAllMocks();
+  memory.words = real;
   return left;
 }
 
