@@ -29,13 +29,16 @@ export class ServiceManager {
   }
 
   /**
-   * Undefined when nobody who speaks the protocol started this process. Takes what concerns it out of
-   * `environment`, so that no other process takes it for its own. Call once.
+   * Undefined when nobody who speaks the protocol started this very process: programs of a service
+   * inherit the variables, and are not heard. Takes what concerns it out of `environment`, so that no
+   * other process takes it for its own. Call once.
    *
    * @throws SyscallError the manager's socket cannot be reached
    */
   static connect(environment: NodeJS.ProcessEnv = process.env): ServiceManager | undefined {
     const { NOTIFY_SOCKET: path, FDSTORE: room } = environment;
+    // Since systemd 248.
+    if (environment.SYSTEMD_EXEC_PID !== String(process.pid)) return undefined;
     const kept = takeDescriptors(environment);
     for (const name of VARIABLES) delete environment[name];
     if (path === undefined || path === "") return undefined;

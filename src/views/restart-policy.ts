@@ -31,7 +31,8 @@ export async function restoreMounts(
       await o.remount(view);
       o.log.info(`view ${view.name}: mounted again on ${view.target}`);
     } catch (error) {
-      o.giveUp(view);
+      // What is marked is tried again at the next start: its place may be on a disk that comes later.
+      if (view.restart !== "always") o.giveUp(view);
       o.log.warn(`view ${view.name}: not mounted again on ${view.target}`, error);
     }
   };

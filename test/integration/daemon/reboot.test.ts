@@ -1,6 +1,6 @@
 /** What becomes of views when the machine goes down, or the daemon is stopped and started. */
 
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import BetterSqlite3 from "better-sqlite3";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -71,6 +71,20 @@ it("those marked come back at each start of the daemon, until they are unmounted
   await sandbox.mount({ name: "v", restart: "no" });
   await restart();
   expect(await mounted("v")).toBe(false);
+});
+
+it("one that cannot be mounted at one start is tried again at the next", async () => {
+  const place = sandbox.path("disk/at");
+  mkdirSync(path.dirname(place));
+  await sandbox.mount({ image: "small", name: "v", target: place, restart: "always" });
+  expect(await sandbox.end()).toBe(0);
+  rmSync(path.dirname(place), { recursive: true });
+  await sandbox.start();
+  expect(await mounted("v")).toBe(false);
+  expect(await sandbox.end()).toBe(0);
+  mkdirSync(path.dirname(place));
+  await sandbox.start();
+  expect(sandbox.mounts()).toEqual([place]);
 });
 
 it("a policy that there is not is refused", async () => {

@@ -45,7 +45,8 @@ def start():
     for at, descriptor in enumerate(high):
         os.dup2(descriptor, 3 + at)
     os.closerange(3 + len(kept), 1000)
-    os.environ.update(NOTIFY_SOCKET=path, FDSTORE="100", LISTEN_PID=str(os.getpid()))
+    pid = str(os.getpid())
+    os.environ.update(NOTIFY_SOCKET=path, FDSTORE="100", LISTEN_PID=pid, SYSTEMD_EXEC_PID=pid)
     os.environ.update(LISTEN_FDS=str(len(kept)), LISTEN_FDNAMES=":".join(name for name, _ in kept))
     os.execvp(command[0], command)
 
