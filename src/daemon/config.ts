@@ -13,6 +13,7 @@ import * as v from "valibot";
 import type { LayerLimits } from "../layers/limits.js";
 import type { IoMode } from "../metadata/view-table.js";
 import { InvalidArgumentError, NotFoundError } from "../system/errors.js";
+import { nearestWord } from "../system/nearest-word.js";
 import type { MountForm } from "../views/proxy-mount-forms.js";
 import {
   defaultConfigPath,
@@ -280,26 +281,10 @@ function flatEntries(table: Record<string, unknown>): [string, unknown][] {
 }
 
 function unknownKey(file: string, name: string, known: string[]): InvalidArgumentError {
-  const nearest = known.toSorted((a, b) => editDistance(name, a) - editDistance(name, b))[0]!;
+  const nearest = nearestWord(name, known);
   const hint =
-    editDistance(name, nearest) <= Math.max(2, name.length / 2)
-      ? `did you mean "${nearest}"?`
-      : `known keys: ${known.join(", ")}`;
+    nearest === undefined ? `known keys: ${known.join(", ")}` : `did you mean "${nearest}"?`;
   return new InvalidArgumentError(`configuration file ${file}: unknown key "${name}"; ${hint}`);
-}
-
-/** Levenshtein distance. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(substitution, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }
 
 function complete(given: Values, environment: Environment): DaemonConfig {

@@ -1,5 +1,6 @@
 /** `varve help` */
 
+import { nearestWord } from "../../system/nearest-word.js";
 import type { VarveCommand } from "../command.js";
 import type { CliContext } from "../context.js";
 import { UsageError } from "../usage-error.js";
@@ -22,7 +23,7 @@ async function showHelp(help: VarveCommand, words: string[], cli: CliContext): P
     const next = command.commands.find(
       (candidate) => candidate.name() === word || candidate.aliases().includes(word),
     );
-    if (next === undefined) throw new UsageError(`help: no command "${words.join(" ")}"`);
+    if (next === undefined) throw unknownCommand(words, word, command);
     command = next as VarveCommand;
     if (depth === 0 && command !== help) await cli.defineCommand(command.name(), command);
     if (depth === 1 && words[0] === "image") {
@@ -31,4 +32,13 @@ async function showHelp(help: VarveCommand, words: string[], cli: CliContext): P
     }
   }
   command.outputHelp();
+}
+
+function unknownCommand(words: readonly string[], word: string, within: VarveCommand): UsageError {
+  const nearest = nearestWord(
+    word,
+    within.commands.map((candidate) => candidate.name()),
+  );
+  const hint = nearest === undefined ? "" : ` (did you mean ${nearest}?)`;
+  return new UsageError(`help: no command "${words.join(" ")}"${hint}`);
 }

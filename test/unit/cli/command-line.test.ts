@@ -79,6 +79,7 @@ describe("a wrong command line", () => {
     [["daemon", "--fuse-workers", "0"], "want a whole number from 1"],
     [["daemon", "stop", "now"], "too many arguments"],
     [["help", "nothing"], 'no command "nothing"'],
+    [["help", "comit"], 'no command "comit" (did you mean commit?)'],
     [["images", "--socket"], "argument missing"],
   ])("%j says what is wrong and exits with 2", async (argv, message) => {
     const { code, stdout, stderr } = await varve(argv);
