@@ -29,6 +29,9 @@ import { answerHealthChecks, type End, listenForEngines } from "./engines.js";
 import { LockFile } from "./lock-file.js";
 import { examineMachine } from "./machine.js";
 
+/** The name that systemd gives to what a unit of that name listens on. */
+const ACTIVATED_SOCKET = "varve.socket";
+
 /** Undoes one step of the start. */
 type Cleanup = () => Promise<void> | void;
 
@@ -107,6 +110,8 @@ interface StartOptions {
 
 async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
   const { config, end, log } = o;
+  // Before the store of views' connections, to which all others belong.
+  const listening = o.manager?.take(ACTIVATED_SOCKET);
   process.umask(0o077);
   await lockDirectories(config, o.patienceMs, onCleanup);
   const machine = await examineMachine(config.root);
@@ -129,7 +134,7 @@ async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
   onCleanup(() => core.views.close(end));
   onCleanup(() => core.unpacker.settle());
   onCleanup(() => core.registries.close());
-  const server = await RpcServer.listen(varveApi(core));
+  const server = await RpcServer.listen({ ...varveApi(core), descriptor: listening });
   onCleanup(() => server.close());
   const { containerd, kubelet } = await listenForEngines({ config, core, keeper, end }, onCleanup);
   process.umask(0);

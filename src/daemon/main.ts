@@ -55,6 +55,7 @@ export async function runDaemon(
     const how = { config, log, restart, manager, patienceMs, onShutdownRequest };
     const daemon = await Daemon.start(how);
     manager?.ready();
+    keepWatchdogQuiet(manager);
     report(logger, config, daemon);
     const { successor } = await stop.requested;
     await bounded(daemon.stop({ successor }), logger);
@@ -64,6 +65,12 @@ export async function runDaemon(
     logger.fatal({ err: error }, (error as Error).message);
     return error instanceof AlreadyExistsError ? EXIT.locked : EXIT.failed;
   }
+}
+
+/** A daemon whose event loop stands still is killed by the service manager, and its views go to the next one. */
+function keepWatchdogQuiet(manager: ServiceManager | undefined): void {
+  if (manager?.watchdogMs === undefined) return;
+  setInterval(() => manager.alive(), manager.watchdogMs / 2).unref();
 }
 
 /** Tells the daemon at work to leave its views to this one. @returns false when there is none */

@@ -47,6 +47,8 @@ export interface ServedApi {
   readonly log: Log;
   /** Full names of its services. */
   readonly services: readonly string[];
+  /** A socket that listens there already, from the service manager; owned. */
+  readonly descriptor?: number | undefined;
   /** What the server reads in a connection's stead. */
   readonly filter?: (connection: net.Socket) => Duplex;
   addTo(server: Server, options: ServeOptions): void;
@@ -116,6 +118,8 @@ export class RpcServer {
   readonly #grpc: Server;
   readonly #ending = new AbortController();
   readonly #socketPath: string;
+  /** Its file is to be removed at the end. */
+  readonly #ownsSocket: boolean;
   /** Connections that came before `accept`; undefined after it. */
   #early: net.Socket[] | undefined = [];
   readonly #connections = new Set<net.Socket>();
@@ -129,6 +133,7 @@ export class RpcServer {
   private constructor(api: ServedApi) {
     this.services = api.services;
     this.#socketPath = api.socketPath;
+    this.#ownsSocket = api.descriptor === undefined;
     this.#grpc = this.#makeServer(api);
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
     const { filter = (connection) => connection } = api;
@@ -137,7 +142,7 @@ export class RpcServer {
 
   /**
    * Listens on `api.socketPath`, mode 0600; calls wait until `accept`. A socket file that nobody
-   * listens on is replaced. Changes the umask for a moment: call it before threads create files.
+   * listens on is replaced; one of the service manager stays when the server closes. Changes the umask for a moment: call it before threads create files.
    *
    * @throws AlreadyExistsError somebody listens there
    * @throws InvalidArgumentError the path is too long for a Unix socket
@@ -150,6 +155,10 @@ export class RpcServer {
       );
     }
     const server = new RpcServer(api);
+    if (api.descriptor !== undefined) {
+      await listenOn(server.#listener, api.descriptor);
+      return server;
+    }
     await removeStaleSocket(socketPath, flag);
     await bind(server.#listener, socketPath);
     return server;
@@ -169,7 +178,7 @@ export class RpcServer {
   async close(): Promise<void> {
     this.#ending.abort();
     this.#listener.close();
-    removeSocket(this.#socketPath);
+    if (this.#ownsSocket) removeSocket(this.#socketPath);
     const answered = new Promise<void>((resolve) => this.#grpc.tryShutdown(() => resolve()));
     await Promise.race([answered, sleep(DRAIN_MS, undefined, { ref: false })]);
     this.#grpc.forceShutdown();
@@ -228,6 +237,17 @@ function removeSocket(socketPath: string): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
+}
+
+/** Of a socket that listens already. */
+function listenOn(listener: net.Server, descriptor: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    listener.once("error", reject);
+    listener.listen({ fd: descriptor }, () => {
+      listener.removeListener("error", reject);
+      resolve();
+    });
+  });
 }
 
 function bind(listener: net.Server, socketPath: string): Promise<void> {

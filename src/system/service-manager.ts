@@ -12,20 +12,48 @@ import { must } from "./errno.js";
 /** SD_LISTEN_FDS_START */
 const FIRST_DESCRIPTOR = 3;
 /** What concerns one process alone, and none that it starts. */
-const VARIABLES = ["NOTIFY_SOCKET", "FDSTORE", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+const VARIABLES = [
+  "NOTIFY_SOCKET",
+  "FDSTORE",
+  "LISTEN_PID",
+  "LISTEN_FDS",
+  "LISTEN_FDNAMES",
+  "WATCHDOG_PID",
+  "WATCHDOG_USEC",
+];
 
 /** See the file comment. */
 export class ServiceManager {
   /** It keeps descriptors (the unit's FileDescriptorStoreMax=). */
   readonly keepsDescriptors: boolean;
-  /** What it kept, by name; the descriptors are the caller's. */
-  readonly kept: ReadonlyMap<string, number>;
+  /** It wants to hear of this process so often (the unit's WatchdogSec=), in ms; undefined: never. */
+  readonly watchdogMs: number | undefined;
+  readonly #kept: Map<string, number>;
+  /** -1: nobody is to be told anything. */
   readonly #socket: number;
 
-  private constructor(socket: number, keepsDescriptors: boolean, kept: Map<string, number>) {
-    this.#socket = socket;
-    this.keepsDescriptors = keepsDescriptors;
-    this.kept = kept;
+  private constructor(o: {
+    socket: number;
+    keepsDescriptors: boolean;
+    kept: Map<string, number>;
+    watchdogMs: number | undefined;
+  }) {
+    this.#socket = o.socket;
+    this.keepsDescriptors = o.keepsDescriptors;
+    this.#kept = o.kept;
+    this.watchdogMs = o.watchdogMs;
+  }
+
+  /** What it kept, or gave, by name; the descriptors are the caller's. */
+  get kept(): ReadonlyMap<string, number> {
+    return this.#kept;
+  }
+
+  /** Takes one of those; undefined where there is none of that name. */
+  take(name: string): number | undefined {
+    const descriptor = this.#kept.get(name);
+    this.#kept.delete(name);
+    return descriptor;
   }
 
   /**
@@ -40,15 +68,23 @@ export class ServiceManager {
     // Since systemd 248.
     if (environment.SYSTEMD_EXEC_PID !== String(process.pid)) return undefined;
     const kept = takeDescriptors(environment);
+    const watchdogMs = watchdogOf(environment);
     for (const name of VARIABLES) delete environment[name];
-    if (path === undefined || path === "") return undefined;
-    const socket = must(sys.connectDatagrams(toBytes(path)), "connect", path);
-    return new ServiceManager(socket, Number(room) > 0, kept);
+    const hasSocket = path !== undefined && path !== "";
+    if (!hasSocket && kept.size === 0) return undefined;
+    const socket = hasSocket ? must(sys.connectDatagrams(toBytes(path)), "connect", path) : -1;
+    const keepsDescriptors = hasSocket && Number(room) > 0;
+    return new ServiceManager({ socket, keepsDescriptors, kept, watchdogMs });
   }
 
   /** The service does what it is for. @throws SyscallError */
   ready(): void {
     this.#send("READY=1");
+  }
+
+  /** The process still does its work; to be said at least every `watchdogMs`. @throws SyscallError */
+  alive(): void {
+    this.#send("WATCHDOG=1");
   }
 
   /**
@@ -68,6 +104,7 @@ export class ServiceManager {
   }
 
   #send(message: string, descriptor = -1): void {
+    if (this.#socket < 0) return;
     must(sys.sendPacket(this.#socket, Buffer.from(message), descriptor), "sendmsg", message);
   }
 }
@@ -84,4 +121,9 @@ function takeDescriptors(environment: NodeJS.ProcessEnv): Map<string, number> {
     if (own >= 0) taken.set(name, own);
   }
   return taken;
+}
+
+function watchdogOf({ WATCHDOG_USEC: period, WATCHDOG_PID: pid }: NodeJS.ProcessEnv) {
+  const isMeant = pid === undefined || Number(pid) === process.pid;
+  return isMeant && Number(period) > 0 ? Number(period) / 1000 : undefined;
 }
