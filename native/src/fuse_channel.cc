@@ -16,6 +16,7 @@
 
 #include "blocking_call.hh"
 #include "fuse_mount.hh"
+#include "set_id_rights.hh"
 
 namespace {
 
@@ -320,6 +321,7 @@ void FuseChannel::Close(const Napi::CallbackInfo&) { Shut(); }
 
 Napi::Value FuseChannel::BackingOpen(const Napi::CallbackInfo& info) {
   BackingMap map{info[0].As<Napi::Number>().Int32Value(), 0, 0};
+  WithoutSetIdRights dropped;
   int id = ioctl(fd_, kIocBackingOpen, &map);
   return Napi::Number::New(info.Env(), id < 0 ? Fail() : id);
 }

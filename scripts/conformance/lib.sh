@@ -1,18 +1,27 @@
-# Two places to run a suite in, for comparison; sourced by the runners.
+# Two kinds of places to run a suite in, for comparison; sourced by the runners.
 #
-#   begin POPULATE   makes $plain (a directory on the disk) and $view (a mounted view), with the same
-#                    content: what the function POPULATE makes in the directory that it is given. In
-#                    the view all of it comes from the image, so every change is a copy-up.
-#   remount          unmounts the view and mounts it again
-#   storm COMMAND…   runs it while the kernel drops its dentries and inodes over and over
-#   compare FILE     shows how $results/plain/FILE and $results/view/FILE differ; fails when they do
+#   view_options "$@"  takes --io MODE, --empty and --populated out of a command line; the rest is in $rest
+#   begin POPULATE     makes $plain, a directory on the disk, with the content that the function
+#                      POPULATE makes in the directory that it is given
+#   in_each_view COMMAND…  runs it for each kind of view that is wanted, with $view, a mounted view with
+#                      the same content, and $place, the kind's name; fails when one of them fails
+#   remount            unmounts the view and mounts it again
+#   storm COMMAND…     runs it while the kernel drops its dentries and inodes over and over
+#   compare FILE       shows how $results/plain/FILE and $results/$place/FILE differ; fails when they do
 #
-# Both places are on one disk: a directory of their own below $VARVE_CONFORMANCE_DIR (default $TMPDIR).
+# Kinds of views: each I/O mode, with all content from the image, so that every change is a copy-up, and
+# with an empty image, so that all content is in the upper directory.
+# All places are on one disk: a directory of their own below $VARVE_CONFORMANCE_DIR (default $TMPDIR).
 # What a suite printed stays in $results; everything else goes at the end.
 
 varve=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../../bin/varve")
 scratch=
 results=
+populate=
+place=
+rest=()
+modes=(cached passthrough)
+contents=(populated empty)
 
 finish() {
   local code=$?
@@ -29,16 +38,27 @@ finish() {
   exit "$code"
 }
 
-# make_image DIRECTORY: loads it as the only layer of an image named lower.
+view_options() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --io) modes=("$2"); shift ;;
+      --empty | --populated) contents=("${1#--}") ;;
+      *) rest+=("$1") ;;
+    esac
+    shift
+  done
+}
+
+# make_image NAME DIRECTORY: loads it as the only layer of an image.
 make_image() {
   local archive=$scratch/archive diff_id arch
   mkdir "$archive"
-  tar -C "$1" --xattrs --numeric-owner -cf "$archive/layer.tar" .
+  tar -C "$2" --xattrs --numeric-owner -cf "$archive/layer.tar" .
   diff_id=sha256:$(sha256sum <"$archive/layer.tar" | cut -d' ' -f1)
   arch=$("$varve" version --format '{{.Client.Arch}}' 2>/dev/null || echo amd64)
   printf '{"architecture":"%s","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
     "$arch" "$diff_id" >"$archive/config.json"
-  printf '[{"Config":"config.json","RepoTags":["lower:latest"],"Layers":["layer.tar"]}]' >"$archive/manifest.json"
+  printf '[{"Config":"config.json","RepoTags":["%s:latest"],"Layers":["layer.tar"]}]' "$1" >"$archive/manifest.json"
   tar -C "$archive" -cf - manifest.json config.json layer.tar | "$varve" load --quiet -i - >/dev/null
   rm -rf "$archive"
 }
@@ -53,18 +73,36 @@ begin() {
   trap 'exit 130' INT TERM
   chmod 755 "$scratch"
   results=$(mktemp -d "${TMPDIR:-/tmp}/varve-conformance-results-XXXXXX")
-  mkdir "$scratch"/{root,state,view,plain} "$results"/{plain,view}
+  mkdir "$scratch"/{root,state,view,plain,nothing} "$results/plain"
   export VARVE_ROOT=$scratch/root VARVE_STATE=$scratch/state
   unset VARVE_SOCKET VARVE_CONFIG
   plain=$scratch/plain
   view=$scratch/view
-  "$1" "$plain"
-  make_image "$plain"
-  "$varve" mount --quiet --name conformance lower "$view" >/dev/null
+  populate=$1
+  "$populate" "$plain"
+  make_image populated "$plain"
+  make_image empty "$scratch/nothing"
+}
+
+in_each_view() {
+  local mode content code=0
+  for mode in "${modes[@]}"; do
+    for content in "${contents[@]}"; do
+      place=$mode-$content
+      mkdir "$results/$place"
+      "$varve" mount --quiet --io "$mode" --name conformance "$content" "$view" >/dev/null || return
+      [ "$content" = populated ] || "$populate" "$view"
+      "$@" || code=1
+      "$varve" rm --force conformance >/dev/null || return
+    done
+  done
+  return "$code"
 }
 
 remount() {
-  "$varve" umount conformance >/dev/null
+  # By force, since whoever made a mount namespace meanwhile has a copy of it.
+  sync -f "$view"
+  "$varve" umount --force conformance >/dev/null
   "$varve" mount --quiet --name conformance "$view" >/dev/null
 }
 
@@ -87,10 +125,10 @@ tree() {
 
 compare() {
   local difference
-  if difference=$(diff "$results/plain/$1" "$results/view/$1"); then
-    echo "$1: the same on the disk and in the view"
+  if difference=$(diff "$results/plain/$1" "$results/$place/$1"); then
+    echo "$place: $1: as on the disk"
     return 0
   fi
-  printf '%s differs (< disk, > view):\n%s\n' "$1" "$difference"
+  printf '%s: %s differs (< disk, > view):\n%s\n' "$place" "$1" "$difference"
   return 1
 }

@@ -5,6 +5,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Logger } from "pino";
+import { liveThreads } from "../snapshots/worker-host.js";
 import { AlreadyExistsError, BaseError, InvalidArgumentError } from "../system/errors.js";
 import { ServiceManager } from "../system/service-manager.js";
 import { type ConfigFlags, type DaemonConfig, loadConfig, toFlags } from "./config.js";
@@ -233,6 +234,12 @@ async function main(args: readonly string[]): Promise<never> {
     if (!(error instanceof BaseError)) throw error;
     process.stderr.write(`varve daemon: ${error.message}\n`);
   }
+  end(code);
+}
+
+function end(code: number): never {
+  // process.exit waits for its threads, and one that is stuck in a system call does not end.
+  if (liveThreads() > 0) process.kill(process.pid, "SIGKILL");
   process.exit(code);
 }
 

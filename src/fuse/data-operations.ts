@@ -13,7 +13,7 @@ import {
   MAX_TRANSFER_BYTES,
 } from "./constants.js";
 import type { Exchange, Outcome } from "./exchange.js";
-import type { Result } from "./file-system.js";
+import type { Caller, Result } from "./file-system.js";
 import { ARG, emptyOpen, plainOutcome, syncOutcome } from "./outcome.js";
 import { isSafe } from "./request.js";
 
@@ -157,7 +157,10 @@ export function fallocate(x: Exchange): Outcome {
   if (!isSafe(offset + length)) return -EFBIG;
   const handle = request.u64(ARG);
   const mode = request.u32(ARG + 24);
-  return plainOutcome(x.fileSystem.fallocate(request.node, handle, mode, offset, length));
+  const { caller, node } = request;
+  return plainOutcome(
+    x.fileSystem.fallocate(node, handle, mode, offset, length, killsSetId(caller)),
+  );
 }
 
 /** struct fuse_lseek_in: fh 0, offset 8, whence 16 */
@@ -184,7 +187,13 @@ function copyRange(x: Exchange, longest: number): Result {
     request.nodeAt(ARG + 16),
     toOffset,
     length,
+    killsSetId(request.caller),
   );
+}
+
+/** For requests with which the kernel does not say whether the caller has CAP_FSETID: root is taken to. */
+function killsSetId(caller: Caller): boolean {
+  return caller.uid !== 0;
 }
 
 /** Replies struct fuse_write_out: 32 bits. */

@@ -162,7 +162,8 @@ export interface Kernel {
   readonly request: number;
   /**
    * Registers a file (an O_PATH descriptor will do) as a backing file: its ID, or a negative errno.
-   * The kernel keeps the file open until the ID is closed and nobody uses it.
+   * The kernel keeps the file open until the ID is closed and nobody uses it. Set-id bits go with the
+   * first write through it, whoever writes.
    */
   openBacking(fd: number): Result;
   closeBacking(id: number): void;
@@ -235,7 +236,15 @@ export interface FileSystem {
   /** Names, each followed by a NUL byte, or a negative errno. */
   listxattr(node: NodeId): Buffer | Result;
   removexattr(caller: Caller, node: NodeId, name: ByteString): Result;
-  fallocate(node: NodeId, handle: number, mode: number, offset: number, length: number): Result;
+  /** `killSetId`: the caller may not leave set-id bits on what it changes. */
+  fallocate(
+    node: NodeId,
+    handle: number,
+    mode: number,
+    offset: number,
+    length: number,
+    killSetId: boolean,
+  ): Result;
   /** SEEK_DATA 3 or SEEK_HOLE 4: the new offset. */
   lseek(node: NodeId, handle: number, offset: number, whence: number): Result;
   copyFileRange(
@@ -244,6 +253,7 @@ export interface FileSystem {
     toNode: NodeId,
     toOffset: number,
     length: number,
+    killSetId: boolean,
   ): Result;
   /** O_TMPFILE: an unnamed regular file in `parent`'s file system. */
   tmpfile?(

@@ -59,6 +59,8 @@ export interface MountRecord {
   /** "major:minor" of the mounted file system. */
   readonly device: string;
   readonly type: string;
+  /** First column of /proc/mounts; what the mounter said. */
+  readonly source: string;
 }
 
 /**
@@ -79,8 +81,8 @@ export function searchMounts(mountinfo: string, target: ByteString): MountRecord
     const [, , device, , mountPoint] = fields;
     if (device === undefined || mountPoint === undefined) continue;
     if (unescapeOctal(mountPoint) !== target) continue;
-    const type = fields[fields.indexOf("-", 6) + 1] ?? "";
-    found = { device, type };
+    const [type = "", source = ""] = fields.slice(fields.indexOf("-", 6) + 1);
+    found = { device, type, source };
   }
   return found;
 }
@@ -242,7 +244,7 @@ function helperError(target: string, text: string): Error {
  * Takes the mount off `target`, without blocking this thread: what is dirty is written back first,
  * through the session that serves it. Resolves also when nothing is mounted there any more.
  *
- * @param force detaches it even while it is in use and, as root, aborts the connection
+ * @param force detaches it even while it is in use, and aborts the connection
  * @throws FailedPreconditionError in use
  * @throws PermissionDeniedError not allowed to
  */
@@ -289,8 +291,22 @@ function inUse(target: string): FailedPreconditionError {
   );
 }
 
-function unmountAsUser(target: string, force: boolean): Promise<void> {
-  const options = force ? ["-u", "-z"] : ["-u"];
+async function unmountAsUser(target: string, force: boolean): Promise<void> {
+  const device = findMount(target)?.device;
+  await runHelper(target, force ? ["-u", "-z"] : ["-u"]);
+  if (force && device !== undefined) abortConnection(device);
+}
+
+/** Ends a connection as the user who mounted it: who waits for a reply gets ECONNABORTED. Needs fusectl, which systemd mounts. */
+function abortConnection(device: string): void {
+  try {
+    writeFileSync(`/sys/fs/fuse/connections/${device.split(":")[1]}/abort`, "1");
+  } catch {
+    // Then it ends when its descriptor is closed.
+  }
+}
+
+function runHelper(target: string, options: readonly string[]): Promise<void> {
   const env = { ...process.env, LC_ALL: "C" };
   return new Promise((resolve, reject) => {
     execFile("fusermount3", [...options, "--", target], { env }, (error, _stdout, stderr) => {
@@ -316,15 +332,15 @@ export function raiseReadAhead(device: string, kib: number): boolean {
 }
 
 /**
- * True when the mount with this device ("major:minor") is the one that `target` shows; false when
- * nothing is mounted there.
+ * True when the mount that `isOurs` knows is the one that `target` shows; false when nothing is mounted
+ * there.
  *
  * @throws FailedPreconditionError something else is mounted over it
  */
-export function isOnTop(target: string, device: string | undefined): boolean {
+export function isOnTop(target: string, isOurs: (mount: MountRecord) => boolean): boolean {
   const top = findMount(target);
   if (top === undefined) return false;
-  if (top.device === device) return true;
+  if (isOurs(top)) return true;
   throw new FailedPreconditionError(
     `unmount ${target}: another file system (${top.type}) is mounted over it; unmount that first`,
   );

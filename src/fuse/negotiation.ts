@@ -94,17 +94,28 @@ const CONGESTION_THRESHOLD = 96;
 /** Read-ahead that we allow, in bytes; the kernel takes the smaller of this and its own 128 KiB until told by `raiseReadAhead`. */
 const MAX_READAHEAD = 16 << 20;
 
+/** What came to the protocol after Linux 5.10. */
+const RECENT = FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_INIT_EXT;
+const OLD_KERNEL_MINOR = 32;
+
 /** Decodes INIT: major 0, minor 4, max_readahead 8, flags 12, and since 7.36 flags2 16. */
 export function decodeInit(request: RequestBuffer): InitOffer {
   const flags = request.u32(IN_HEADER_BYTES + 12);
   const isExtended = (flags & FUSE_INIT_EXT) !== 0 && request.length >= IN_HEADER_BYTES + 20;
-  return {
+  const offer = {
     major: request.u32(IN_HEADER_BYTES),
     minor: request.u32(IN_HEADER_BYTES + 4),
     maxReadahead: request.u32(IN_HEADER_BYTES + 8),
     flags,
     flags2: isExtended ? request.u32(IN_HEADER_BYTES + 16) : 0,
   };
+  return process.env.VARVE_OLD_KERNEL === "1" ? olderOffer(offer) : offer;
+}
+
+/** As Linux 5.10 makes it, which lets the tests cover such kernels on any other. */
+function olderOffer(offer: InitOffer): InitOffer {
+  const minor = Math.min(OLD_KERNEL_MINOR, offer.minor);
+  return { ...offer, minor, flags: (offer.flags & ~RECENT) >>> 0, flags2: 0 };
 }
 
 /**

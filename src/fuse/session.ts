@@ -163,7 +163,7 @@ export class FuseSession implements Exchange {
    */
   async unmount(force: boolean): Promise<void> {
     if (this.#isOver) return;
-    if (isOnTop(this.target, this.#device)) {
+    if (isOnTop(this.target, ({ device }) => device === this.#device)) {
       const failed = (error: unknown) =>
         this.#warnings.warn("flush before forced unmount failed", error);
       if (force) await flushMount(this.target).catch(failed);

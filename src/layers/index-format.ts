@@ -19,6 +19,8 @@ import { crc32 } from "node:zlib";
 import { CorruptDataError, UnsupportedError } from "../system/errors.js";
 
 const MAGIC = "VARVEIDX";
+const SLASH = 0x2f;
+const DOT = 0x2e;
 /** Version of the format; a reader refuses every other. */
 export const INDEX_VERSION = 1;
 const HEADER_FIXED = 64;
@@ -276,6 +278,20 @@ function checkReferences(
   for (let inode = 2; inode <= inodes; inode += 1)
     if (arrays.parent[inode]! >= inode || arrays.parent[inode] === 0)
       corrupt(`inode ${inode} has no earlier parent`);
+  if (!areNames(arrays)) corrupt("one of its names cannot be a file's");
+}
+
+/** False when a name could lead anywhere: it is empty, a dot or two, or has a slash or zero byte in it. */
+function areNames({ names, nameStart }: IndexArrays): boolean {
+  if (names.includes(SLASH) || names.includes(0)) return false;
+  for (let entry = 1; entry < nameStart.length; entry += 1) {
+    const start = nameStart[entry - 1]!;
+    const length = nameStart[entry]! - start;
+    if (length > 2) continue;
+    if (length === 0) return false;
+    if (names[start] === DOT && (length === 1 || names[start + 1] === DOT)) return false;
+  }
+  return true;
 }
 
 function requireLittleEndian(): void {

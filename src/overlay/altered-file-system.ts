@@ -100,6 +100,21 @@ export class AlteredFileSystem extends OverlayFileSystem {
     return this.#showing(result, out.attributes);
   }
 
+  override create(
+    caller: Caller,
+    parent: NodeId,
+    name: ByteString,
+    mode: number,
+    flags: number,
+    umask: number,
+    out: Entry,
+    open: OpenResult,
+  ): Result {
+    const onDisk = this.#onDisk(caller);
+    const result = super.create(onDisk, parent, name, mode, flags, umask, out, open);
+    return this.#showing(result, out.attributes);
+  }
+
   override mkdir(
     caller: Caller,
     parent: NodeId,

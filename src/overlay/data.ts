@@ -109,9 +109,13 @@ export function fallocate(
   mode: number,
   offset: number,
   length: number,
+  killSetId: boolean,
 ): Result {
   const fd = changeableFd(tree, id);
-  return fd < 0 ? fd : sys.fallocate(fd, mode, offset, length);
+  if (fd < 0) return fd;
+  const result = sys.fallocate(fd, mode, offset, length);
+  if (result >= 0 && killSetId) clearSetId(tree, id);
+  return result;
 }
 
 /** The next data or hole at or after `offset`. */
@@ -128,13 +132,16 @@ export function copyFileRange(
   toId: NodeId,
   toOffset: number,
   length: number,
+  killSetId: boolean,
 ): Result {
   // The target first: its copy-up may replace the descriptor of the source, when they are one.
   const to = changeableFd(tree, toId);
   if (to < 0) return to;
   const from = readableFd(tree, id);
   if (from < 0) return from;
-  return sys.copyFileRange(from, offset, to, toOffset, length);
+  const copied = sys.copyFileRange(from, offset, to, toOffset, length);
+  if (copied > 0 && killSetId) clearSetId(tree, toId);
+  return copied;
 }
 
 /** Brings a file's or directory's upper part to disk, on the thread pool. Lower parts never change. */

@@ -50,6 +50,11 @@ export function overlayAttributes(privileged: boolean): OverlayAttributes {
 /** What fuse-overlayfs keeps for itself where it may use neither namespace. */
 const FOREIGN_PREFIX = "user.fuseoverlayfs.";
 
+/** True for the attributes of fuse-overlayfs, which nobody can set in a view. */
+export function isForeignAttribute(name: ByteString): boolean {
+  return name.startsWith(FOREIGN_PREFIX);
+}
+
 /** True for attributes that belong to an overlay's own bookkeeping, in any namespace. */
 export function isOverlayAttribute(name: ByteString): boolean {
   return (
@@ -57,6 +62,33 @@ export function isOverlayAttribute(name: ByteString): boolean {
     name.startsWith(USER.prefix) ||
     name.startsWith(FOREIGN_PREFIX)
   );
+}
+
+/** Between prefix and name of an attribute that is not ours: of an overlay whose upper lies in the view. */
+const NESTED = "overlay.";
+
+/**
+ * The name on disk of an attribute that users give. Marks of an overlay inside the view must not count
+ * for the view itself, and are kept as Linux 6.7 keeps them.
+ *
+ * @see "Nesting overlayfs mounts" of the kernel's documentation
+ */
+export function storedName(name: ByteString): ByteString {
+  for (const { prefix } of [TRUSTED, USER]) {
+    if (name.startsWith(prefix))
+      return `${prefix}${NESTED}${name.slice(prefix.length)}` as ByteString;
+  }
+  return name;
+}
+
+/** The name that users see of an attribute on disk; undefined for the view's own. */
+export function shownName(name: ByteString): ByteString | undefined {
+  if (!isOverlayAttribute(name)) return name;
+  for (const { prefix } of [TRUSTED, USER]) {
+    if (name.startsWith(prefix + NESTED))
+      return (prefix + name.slice(prefix.length + NESTED.length)) as ByteString;
+  }
+  return undefined;
 }
 
 const S_IFMT = 0o170000;

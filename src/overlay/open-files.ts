@@ -134,7 +134,7 @@ export class OpenFiles {
       out.backingId = file.backingId;
       out.openFlags = FOPEN_PASSTHROUGH | FOPEN_NOFLUSH;
       if (this.#mustAskUs(id, isUpper, flags)) out.openFlags |= FOPEN_DIRECT_IO;
-      if (isUpper && (flags & O_ACCMODE) === O_RDWR) this.#expectMapping(id);
+      if (isUpper && (flags & O_ACCMODE) === O_RDWR) this.#expectUnseenChange(id);
       out.handle = file.serial * 2 + THROUGH;
     } else {
       // Pages from before a passthrough write are out of date.
@@ -161,6 +161,11 @@ export class OpenFiles {
     this.#byNode.delete(id);
     this.#byNode.set(id, file);
     if (this.#idle > IDLE_BACKINGS) this.#dropOldestIdle();
+  }
+
+  /** The file gets set-id bits, which the disk clears unseen when a passthrough open writes to it. */
+  expectLossOfSetId(id: NodeId): void {
+    if ((this.#byNode.get(id)?.through ?? 0) > 0) this.#expectUnseenChange(id);
   }
 
   /** The kernel has forgotten the node. */
@@ -204,7 +209,8 @@ export class OpenFiles {
   /**
    * Whether read(2) and write(2) of a passthrough open come here all the same: to read what may be
    * copied up meanwhile, and to write what has set-id bits, since the kernel leaves them to us to
-   * clear. (Bits that come later stay, as they do when a mapping is written to.)
+   * clear. (Bits that come later are cleared by the disk, whoever writes: it takes nobody for one
+   * that may leave them.)
    */
   #mustAskUs(id: NodeId, isUpper: boolean, flags: number): boolean {
     if (!isUpper) return this.#tree.writable && (flags & FMODE_EXEC) === 0;
@@ -238,8 +244,8 @@ export class OpenFiles {
     return -ESTALE;
   }
 
-  /** From now on the file's times may change unseen: what the kernel knows of them must not last. */
-  #expectMapping(id: NodeId): void {
+  /** From now on the file's times or mode may change unseen: what the kernel knows of them must not last. */
+  #expectUnseenChange(id: NodeId): void {
     this.#mapped.add(id);
     const node = this.#tree.node(id);
     if (node === undefined || node.isVolatile) return;

@@ -3,18 +3,19 @@
  * ENOSYS, and all but them works the same.
  */
 
-import type {
-  Attributes,
-  Caller,
-  DirectorySink,
-  Entry,
-  FileSystem,
-  FileSystemStatistics,
-  Kernel,
-  NodeId,
-  OpenResult,
-  Result,
-  SetAttributes,
+import {
+  type Attributes,
+  type Caller,
+  type DirectorySink,
+  type Entry,
+  FATTR_MODE,
+  type FileSystem,
+  type FileSystemStatistics,
+  type Kernel,
+  type NodeId,
+  type OpenResult,
+  type Result,
+  type SetAttributes,
 } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
@@ -26,6 +27,8 @@ import {
   S_IFLNK,
   S_IFMT,
   S_IFREG,
+  S_ISGID,
+  S_ISUID,
 } from "../system/constants.js";
 import { EINVAL, ENAMETOOLONG, ENOSYS, EROFS, ESTALE } from "../system/errno.js";
 import { getAttributes, setAttributes } from "./attributes.js";
@@ -82,6 +85,7 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   begin(kernel: Kernel): void {
+    this.#tree.kernel = kernel;
     if (kernel.hasPassthrough) this.#files = new OpenFiles(this.#tree, kernel, this.#openTable?.());
   }
 
@@ -113,6 +117,8 @@ export class OverlayFileSystem implements FileSystem {
   }
 
   setattr(_caller: Caller, node: NodeId, set: SetAttributes, out: Attributes): Result {
+    const givesSetId = (set.valid & FATTR_MODE) !== 0 && (set.mode & (S_ISUID | S_ISGID)) !== 0;
+    if (givesSetId) this.#files?.expectLossOfSetId(node);
     return setAttributes(this.#tree, node, set, out);
   }
 
@@ -293,8 +299,15 @@ export class OverlayFileSystem implements FileSystem {
     return removeXattr(this.#tree, node, name);
   }
 
-  fallocate(node: NodeId, _handle: number, mode: number, offset: number, length: number): Result {
-    return fallocate(this.#tree, node, mode, offset, length);
+  fallocate(
+    node: NodeId,
+    _handle: number,
+    mode: number,
+    offset: number,
+    length: number,
+    killSetId: boolean,
+  ): Result {
+    return fallocate(this.#tree, node, mode, offset, length, killSetId);
   }
 
   lseek(node: NodeId, _handle: number, offset: number, whence: number): Result {
@@ -307,8 +320,9 @@ export class OverlayFileSystem implements FileSystem {
     toNode: NodeId,
     toOffset: number,
     length: number,
+    killSetId: boolean,
   ): Result {
-    return copyFileRange(this.#tree, node, offset, toNode, toOffset, length);
+    return copyFileRange(this.#tree, node, offset, toNode, toOffset, length, killSetId);
   }
 
   tmpfile(

@@ -11,7 +11,7 @@
  *   middle fails, the directories concerned are read again.
  */
 
-import { emptyAttributes, type NodeId, type Result } from "../fuse/file-system.js";
+import { emptyAttributes, type Kernel, type NodeId, type Result } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
 import {
@@ -56,6 +56,8 @@ export class OverlayTree {
   readonly copies = new BackgroundCopies();
   readonly reader: UpperObjectReader;
   readonly writable: boolean;
+  /** From the connection's beginning on. */
+  kernel: Kernel | undefined;
   /** Scratch: what the last statx filled. */
   readonly stat = new Float64Array(STAT_SLOTS);
   /** Scratch for index attributes. */

@@ -1,4 +1,7 @@
-/** Extended attributes. The overlay's own are not there for users: EOPNOTSUPP, as kernel overlayfs. */
+/**
+ * Extended attributes. The overlay's own are not there for users; those that users give with such
+ * names, for an overlay inside the view, have others on disk.
+ */
 
 import type { NodeId, Result } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
@@ -8,7 +11,7 @@ import { EEXIST, ENODATA, EOPNOTSUPP, EROFS, ESTALE } from "../system/errno.js";
 import { STAT_MODE } from "../system/native.js";
 import type { Xattr } from "./chain-index.js";
 import { ensureMetadata } from "./copy-up.js";
-import { isOverlayAttribute } from "./format.js";
+import { isForeignAttribute, shownName, storedName } from "./format.js";
 import type { OverlayNode } from "./node-table.js";
 import type { OverlayTree } from "./overlay-tree.js";
 
@@ -18,12 +21,12 @@ function lowerXattr(tree: OverlayTree, id: NodeId, name: ByteString): Xattr | un
 
 function upperXattr(tree: OverlayTree, node: OverlayNode, name: ByteString): Buffer | Result {
   const dirfd = tree.holderFd(node);
-  return dirfd < 0 ? dirfd : sys.getxattrat(dirfd, node.places[0]!.name, name);
+  return dirfd < 0 ? dirfd : sys.getxattrat(dirfd, node.places[0]!.name, storedName(name));
 }
 
 /** The value, or a negative errno (ENODATA when there is none). */
 export function getXattr(tree: OverlayTree, id: NodeId, name: ByteString): Buffer | Result {
-  if (isOverlayAttribute(name)) return -EOPNOTSUPP;
+  if (isForeignAttribute(name)) return -EOPNOTSUPP;
   const node = tree.node(id);
   // The kernel asks for security.capability before the first write to every new file.
   if (node?.isBare && name.startsWith("security.")) return -ENODATA;
@@ -45,8 +48,8 @@ export function listXattrs(tree: OverlayTree, id: NodeId): Buffer | Result {
   const list = sys.listxattrat(dirfd, node.places[0]!.name);
   if (typeof list === "number" || list.length === 0) return list;
   const names = fromBuffer(list).split("\0").slice(0, -1) as ByteString[];
-  const shown = names.filter((name) => !isOverlayAttribute(name)).map((name) => `${name}\0`);
-  return toBuffer(shown.join("") as ByteString);
+  const shown = names.map(shownName).filter((name) => name !== undefined);
+  return toBuffer(shown.map((name) => `${name}\0`).join("") as ByteString);
 }
 
 /** setxattr(2). `killSgid`: an ACL change by somebody outside the group clears set-group-ID. */
@@ -59,7 +62,7 @@ export function setXattr(
   killSgid: boolean,
 ): Result {
   if (!tree.writable) return -EROFS;
-  if (isOverlayAttribute(name)) return -EOPNOTSUPP;
+  if (isForeignAttribute(name)) return -EOPNOTSUPP;
   const lower = !tree.node(id)?.hasUpper && tree.exists(id);
   if (lower && flags !== 0) {
     const exists = lowerXattr(tree, id, name) !== undefined;
@@ -71,7 +74,7 @@ export function setXattr(
   const node = tree.node(id)!;
   const dirfd = tree.holderFd(node);
   if (dirfd < 0) return dirfd;
-  const result = sys.setxattrat(dirfd, node.places[0]!.name, name, value, flags);
+  const result = sys.setxattrat(dirfd, node.places[0]!.name, storedName(name), value, flags);
   if (result < 0) return result;
   noteChange(node);
   return killSgid ? dropSetGroupId(tree, node) : 0;
@@ -80,7 +83,7 @@ export function setXattr(
 /** removexattr(2). */
 export function removeXattr(tree: OverlayTree, id: NodeId, name: ByteString): Result {
   if (!tree.writable) return -EROFS;
-  if (isOverlayAttribute(name)) return -EOPNOTSUPP;
+  if (isForeignAttribute(name)) return -EOPNOTSUPP;
   const present = getXattr(tree, id, name);
   if (typeof present === "number") return present;
   const ready = ensureMetadata(tree, id);
@@ -88,7 +91,7 @@ export function removeXattr(tree: OverlayTree, id: NodeId, name: ByteString): Re
   const node = tree.node(id)!;
   const dirfd = tree.holderFd(node);
   if (dirfd < 0) return dirfd;
-  const result = sys.removexattrat(dirfd, node.places[0]!.name, name);
+  const result = sys.removexattrat(dirfd, node.places[0]!.name, storedName(name));
   if (result >= 0) noteChange(node);
   return result;
 }

@@ -1,9 +1,19 @@
 /** The main thread's side of a worker thread. */
 
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { CancelledError, UnavailableError } from "../system/errors.js";
 import { type FromWorker, fromPlainError, type ToWorker } from "./worker-messages.js";
+
+/** How long a thread may take to end. One that waits in a system call does not hear that it is to. */
+const CLOSE_GRACE_MS = 3_000;
+let live = 0;
+
+/** How many threads have not ended. While one waits in a system call, process.exit waits with it. */
+export function liveThreads(): number {
+  return live;
+}
 
 /** What a call accepts. */
 export interface WorkerCallOptions {
@@ -63,7 +73,9 @@ export class WorkerHost {
     this.#worker.on("error", (error) => {
       crash = error;
     });
+    live++;
     this.#worker.on("exit", (code) => {
+      live--;
       this.#ended = true;
       this.#failAll(crash, code);
       o.onExit?.(crash);
@@ -110,9 +122,10 @@ export class WorkerHost {
     }
   }
 
-  /** Ends the thread; pending calls fail. */
+  /** Ends the thread; pending calls fail. One that is stuck in a system call is left to it. */
   async close(): Promise<void> {
-    await this.#worker.terminate();
+    const given = delay(CLOSE_GRACE_MS, undefined, { ref: false });
+    await Promise.race([this.#worker.terminate(), given]);
   }
 
   #post(message: ToWorker): void {

@@ -26,6 +26,14 @@ export function parseIoMode(text: string): IoMode | undefined {
   throw new InvalidArgumentError(`mount: I/O mode "${text}": want ${IO_MODES.join(", ")}`);
 }
 
+/** What to say when passthrough was wanted and is not to be had. */
+export function noPassthrough(privileged: boolean): string {
+  const reason = privileged
+    ? "this needs Linux 6.9 with CONFIG_FUSE_PASSTHROUGH"
+    : "this needs root";
+  return `no passthrough: ${reason}; file data goes through the daemon and the page cache (cached mode)`;
+}
+
 /**
  * What to ask the kernel for.
  *

@@ -16,6 +16,7 @@ import { LOCK_EX, LOCK_NB, O_DIRECTORY, O_PATH, O_RDONLY } from "../system/const
 import { must } from "../system/errno.js";
 import { FailedPreconditionError, NotFoundError, PermissionDeniedError } from "../system/errors.js";
 import { idTranslation } from "./id-translation.js";
+import { noPassthrough, stackDepthFor } from "./io-mode.js";
 import type { OverlayMountOptions } from "./overlay-options.js";
 
 /** How long a process that has just lost its mount may take to end. */
@@ -35,12 +36,18 @@ export function mountOverlay(options: OverlayMountOptions, log: SessionLog): Fus
   let fileSystem: OverlayFileSystem | undefined;
   try {
     fileSystem = openFileSystem(options, index);
-    return serve(options, target, fileSystem, index, log);
+    const session = serve(options, target, fileSystem, index, log);
+    if (options.io === "passthrough") void warnWithoutPassthrough(session, log);
+    return session;
   } catch (error) {
     fileSystem?.destroy();
     index.close();
     throw error;
   }
+}
+
+async function warnWithoutPassthrough(session: FuseSession, log: SessionLog): Promise<void> {
+  if (!(await session.negotiated)) log.warn(noPassthrough(process.geteuid?.() === 0));
 }
 
 function directory(what: string, path: string): string {
@@ -121,7 +128,8 @@ function serve(
   index: LiveIndex,
   log: SessionLog,
 ): FuseSession {
-  const { acl, kernelOptions, mountFlags: flags, readOnly, source } = options;
+  const { acl, io, kernelOptions, mountFlags: flags, readOnly, source, upperDir } = options;
+  const directories = [...options.lowerDirs, ...(upperDir === undefined ? [] : [upperDir])];
   const onEnd = () => index.close();
   const common = {
     target,
@@ -131,6 +139,7 @@ function serve(
     flags,
     kernelOptions,
     acl,
+    stackDepth: stackDepthFor(io, readOnly, directories),
     quickWakeUps: true,
     log,
     onEnd,

@@ -5,6 +5,7 @@
  * @see fuse-overlayfs(1), mount(8) for the helper's command line
  */
 
+import type { IoMode } from "../metadata/view-table.js";
 import {
   MS_DIRSYNC,
   MS_NOATIME,
@@ -15,6 +16,7 @@ import {
   MS_SYNCHRONOUS,
 } from "../system/constants.js";
 import { InvalidArgumentError, UnsupportedError } from "../system/errors.js";
+import { parseIoMode } from "./io-mode.js";
 
 /** A run of IDs: `size` from `disk` on are shown as those from `shown` on. */
 export interface IdRange {
@@ -53,6 +55,7 @@ export interface OverlayMountOptions {
   readonly fsync: boolean;
   readonly metacopy: boolean;
   readonly redirectDirectories: boolean;
+  readonly io: IoMode;
   readonly debug: boolean;
 }
 
@@ -121,6 +124,7 @@ class OptionReader {
   readonly on = { ro: false, staticLinks: false, acl: true, fsync: true, debug: false };
   readonly format = { metacopy: false, redirect: true };
   source: string | undefined;
+  io: IoMode = "auto";
   flags = 0;
 
   list(text: string): void {
@@ -153,6 +157,7 @@ class OptionReader {
     else if ((name === "fsync" || name === "sync") && value !== undefined) on.fsync = value !== "0";
     else if (name === "metacopy") format.metacopy = isOn(name, value);
     else if (name === "redirect_dir") format.redirect = isOn(name, value);
+    else if (name === "io") this.io = parseIoMode(needed(name, value))!;
     else return false;
     return true;
   }
@@ -242,6 +247,7 @@ function finish(reader: OptionReader, target: string, source: string | undefined
     fsync: reader.on.fsync,
     metacopy: reader.format.metacopy,
     redirectDirectories: reader.format.redirect,
+    io: reader.io,
     debug: reader.on.debug,
   };
 }

@@ -118,7 +118,8 @@ export class ProxyMounts {
   /** Unmounts a snapshot, if it is mounted; what programs wrote through mappings is in the upper then. */
   async unmount(id: number): Promise<void> {
     const viewId = viewIdOf(id);
-    if (this.#hosts.serves(viewId)) await this.#hosts.unmount({ viewId, force: true });
+    const unmount = () => this.#hosts.unmount({ viewId, force: true });
+    if (this.#hosts.serves(viewId)) await this.#hosts.byForce(viewId, unmount);
     await fs.rmdir(this.#targetOf(viewId)).catch(() => undefined);
   }
 

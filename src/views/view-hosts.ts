@@ -1,25 +1,39 @@
 /**
  * The threads that serve FUSE mounts, and which view is on which. When one crashes, another takes its
- * views over; where that cannot be, it takes its own views with it, never the daemon.
+ * views over; where that cannot be, it takes its own views with it, never the daemon. One that is
+ * stuck (its disk does not answer) loses the views that are unmounted by force.
  */
 
+import { setTimeout as delay } from "node:timers/promises";
+import { isOnTop, unmountFuse } from "../fuse/mount-point.js";
 import type { Inheritance } from "../fuse/session-options.js";
 import { WorkerHost, workerFile } from "../snapshots/worker-host.js";
-import { NotFoundError } from "../system/errors.js";
+import { FailedPreconditionError, NotFoundError, UnavailableError } from "../system/errors.js";
 import type { KeptSession, SessionKeeper } from "./session-keeper.js";
-import type {
-  MountResult,
-  MountTask,
-  PauseTask,
-  ServeTask,
-  UnmountTask,
-  ViewEvent,
-  ViewWorkerOptions,
+import {
+  type MountResult,
+  type MountTask,
+  type PauseTask,
+  type ServeTask,
+  sourceOf,
+  type UnmountTask,
+  type ViewEvent,
+  type ViewWorkerOptions,
 } from "./view-protocol.js";
+
+/** One view of a thread. */
+interface Served {
+  readonly task: MountTask;
+  /** Resolves when the mount was taken away: nobody waits for the thread any more. */
+  readonly taken: Promise<void>;
+  readonly takeAway: () => void;
+}
 
 interface Host {
   readonly worker: WorkerHost;
-  readonly views: Map<string, MountTask>;
+  readonly views: Map<string, Served>;
+  /** Views that were taken away from it, whose directories it still holds. */
+  readonly lost: Set<string>;
 }
 
 /** What happens to mounts without anybody here asking for it. */
@@ -34,6 +48,8 @@ export interface HostEvents {
 /** Crashes within a minute after which a thread's views are given up: whatever they ask for, kills. */
 const CRASH_LIMIT = 5;
 const CRASH_WINDOW_MS = 60_000;
+/** What a forced unmount may take before it goes on without the thread: longer than writing back what is dirty may. */
+const FORCE_GRACE_MS = 8_000;
 
 /** Spreads mounts over at most `size` threads, started when needed. */
 export class ViewHosts {
@@ -43,6 +59,7 @@ export class ViewHosts {
   readonly #events: HostEvents;
   readonly #keeper: SessionKeeper | undefined;
   readonly #isAhead: boolean;
+  readonly #forceGraceMs: number;
   readonly #hosts = new Set<Host>();
   #started = 0;
   #closing = false;
@@ -52,6 +69,7 @@ export class ViewHosts {
    * @param o.keeper absent: views end with their thread
    * @param o.isAhead start threads before they are needed, so that no mount waits for one
    * @param o.file the threads' entry, for tests
+   * @param o.forceGraceMs for tests
    */
   constructor(o: {
     size: number;
@@ -59,9 +77,11 @@ export class ViewHosts {
     quickWakeUps: boolean;
     isAhead?: boolean;
     file?: string | undefined;
+    forceGraceMs?: number | undefined;
     events: HostEvents;
   }) {
     this.#size = o.size;
+    this.#forceGraceMs = o.forceGraceMs ?? FORCE_GRACE_MS;
     this.#options = { quickWakeUps: o.quickWakeUps };
     this.#keeper = o.keeper;
     o.keeper?.onLost(() => this.#keepAll());
@@ -76,8 +96,19 @@ export class ViewHosts {
     return this.#hostOf(viewId) !== undefined;
   }
 
-  /** Mounts a view on the thread with the fewest. @throws what the session and the overlay throw */
+  /**
+   * Mounts a view on the thread with the fewest.
+   *
+   * @throws FailedPreconditionError a stuck thread has not let go of it yet
+   * @throws what the session and the overlay throw
+   */
   async mount(task: MountTask): Promise<MountResult> {
+    if ([...this.#hosts].some((host) => host.lost.has(task.viewId))) {
+      throw new FailedPreconditionError(
+        `mount view ${task.viewId}: the thread that served it is stuck in its disk and may still write ` +
+          "there; wait until the disk answers, or restart the daemon",
+      );
+    }
     const result = await this.#serve(task, undefined);
     await this.#keep(task.viewId);
     return result;
@@ -100,11 +131,11 @@ export class ViewHosts {
   /** Gives the view's session to the keeper, if there is one and the kernel lets others take over. */
   async #keep(viewId: string): Promise<void> {
     const host = this.#hostOf(viewId);
-    const task = host?.views.get(viewId);
-    if (this.#keeper === undefined || host === undefined || task === undefined) return;
-    const inheritance = await host.worker.call<Inheritance | undefined>("bequeath", viewId);
+    const target = host?.views.get(viewId)?.task.target;
+    if (this.#keeper === undefined || host === undefined || target === undefined) return;
+    const inheritance = await ask<Inheritance | undefined>(host, "bequeath", viewId, viewId);
     if (inheritance === undefined) return;
-    await this.#keeper.keep(viewId, { target: task.target, inheritance });
+    await this.#keeper.keep(viewId, { target, inheritance });
   }
 
   async #keepAll(): Promise<void> {
@@ -116,9 +147,9 @@ export class ViewHosts {
     const host = this.#leastBusy();
     const notes = this.#keeper?.notes(task.viewId);
     const serveTask: ServeTask = { ...task, inheritance, notes };
-    host.views.set(task.viewId, task);
+    host.views.set(task.viewId, served(task));
     try {
-      return await host.worker.call<MountResult>("serve", serveTask);
+      return await ask<MountResult>(host, "serve", task.viewId, serveTask);
     } catch (error) {
       host.views.delete(task.viewId);
       throw error;
@@ -128,8 +159,11 @@ export class ViewHosts {
   /** @throws NotFoundError no thread serves it */
   async unmount(task: UnmountTask): Promise<void> {
     const host = this.#hostOf(task.viewId);
-    if (host === undefined) throw new NotFoundError(`unmount view ${task.viewId}: not mounted`);
-    await host.worker.call("unmount", task);
+    const view = host?.views.get(task.viewId);
+    if (host === undefined || view === undefined) {
+      throw new NotFoundError(`unmount view ${task.viewId}: not mounted`);
+    }
+    await Promise.race([host.worker.call("unmount", task), view.taken]);
     host.views.delete(task.viewId);
     this.#keeper?.release(task.viewId);
   }
@@ -141,13 +175,48 @@ export class ViewHosts {
    */
   async pause(task: PauseTask): Promise<readonly number[]> {
     const host = this.#hostOf(task.viewId);
-    return host === undefined ? [] : host.worker.call<readonly number[]>("pause", task);
+    return host === undefined ? [] : ask<readonly number[]>(host, "pause", task.viewId, task);
   }
 
   /** False when the pause has ended before: the view's thread crashed, and another one serves it. */
   async unpause(viewId: string): Promise<boolean> {
     const host = this.#hostOf(viewId);
-    return host === undefined || host.worker.call<boolean>("unpause", viewId);
+    return host === undefined || ask<boolean>(host, "unpause", viewId, viewId);
+  }
+
+  /**
+   * Runs `work`, which is to unmount a view by force. When that takes too long, the mount is taken away
+   * from its thread, whatever that or others do with it: everybody who waits for it gets an error.
+   *
+   * @throws FailedPreconditionError another mount covers it
+   * @throws what `work` throws
+   */
+  async byForce<R>(viewId: string, work: () => Promise<R>): Promise<R> {
+    const inTime = new AbortController();
+    const done = work().finally(() => inTime.abort());
+    const late = delay(this.#forceGraceMs, undefined, { signal: inTime.signal }).then(
+      () => this.#takeAway(viewId),
+      () => undefined,
+    );
+    // Rejects early only when the mount cannot be taken away, for then `work` might never end.
+    return Promise.race([late.then(() => done), done]);
+  }
+
+  async #takeAway(viewId: string): Promise<void> {
+    const host = this.#hostOf(viewId);
+    const view = host?.views.get(viewId);
+    if (host === undefined || view === undefined) return;
+    const { privileged, target } = view.task;
+    const message = `its thread does not answer; unmounting ${target} without it`;
+    this.#events.onWarning(viewId, message);
+    const isOurs = ({ source }: { source: string }) => source === sourceOf(viewId);
+    if (isOnTop(target, isOurs)) await unmountFuse(target, true, privileged);
+    // It may have ended by itself meanwhile.
+    if (!host.views.delete(viewId)) return;
+    host.lost.add(viewId);
+    this.#keeper?.release(viewId);
+    view.takeAway();
+    this.#events.onEnded(viewId);
   }
 
   /** Ends all threads; mounts that are left are dead. */
@@ -161,11 +230,12 @@ export class ViewHosts {
   }
 
   #leastBusy(): Host {
-    const found = [...this.#hosts].reduce(
+    const free = [...this.#hosts].filter((host) => host.lost.size === 0);
+    const found = free.reduce(
       (a: Host | undefined, b) => (a === undefined || b.views.size < a.views.size ? b : a),
       undefined,
     );
-    const mayStart = this.#hosts.size < this.#size;
+    const mayStart = free.length < this.#size;
     if (found === undefined || (found.views.size > 0 && mayStart)) return this.#start();
     if (this.#isAhead) setImmediate(() => this.#startNext());
     return found;
@@ -177,9 +247,10 @@ export class ViewHosts {
   }
 
   #start(): Host {
-    const views = new Map<string, MountTask>();
+    const views = new Map<string, Served>();
     const host: Host = {
       views,
+      lost: new Set(),
       worker: new WorkerHost({
         file: this.#file,
         name: `views-${++this.#started}`,
@@ -196,13 +267,13 @@ export class ViewHosts {
   }
 
   /** Other threads take over what a crashed one served. */
-  async #replace(views: ReadonlyMap<string, MountTask>, error: Error | undefined): Promise<void> {
+  async #replace(views: ReadonlyMap<string, Served>, error: Error | undefined): Promise<void> {
     const now = Date.now();
     this.#crashes = [...this.#crashes.filter((at) => now - at < CRASH_WINDOW_MS), now];
-    const wanted = this.#crashes.length <= CRASH_LIMIT ? views : new Map<string, MountTask>();
+    const wanted = this.#crashes.length <= CRASH_LIMIT ? views : new Map<string, Served>();
     const sessions = this.#keeper?.copies(wanted);
     const lost: string[] = [];
-    for (const [viewId, task] of views) {
+    for (const [viewId, { task }] of views) {
       const session = sessions?.get(viewId);
       if (session !== undefined && (await this.#takeOver(task, session)) !== undefined) {
         this.#events.onWarning(viewId, "its thread crashed; another one has taken over");
@@ -230,9 +301,26 @@ export class ViewHosts {
   #receive(host: Host, event: ViewEvent): void {
     if (event.kind === "warn") {
       this.#events.onWarning(event.viewId, event.message);
-    } else if (host.views.delete(event.viewId)) {
+    } else if (!host.lost.delete(event.viewId) && host.views.delete(event.viewId)) {
       this.#keeper?.release(event.viewId);
       this.#events.onEnded(event.viewId);
     }
   }
+}
+
+function served(task: MountTask): Served {
+  let takeAway = () => {};
+  const taken = new Promise<void>((resolve) => {
+    takeAway = resolve;
+  });
+  return { task, taken, takeAway };
+}
+
+/** Calls a method of a view's thread. @throws UnavailableError the view was taken away from it meanwhile */
+function ask<R>(host: Host, method: string, viewId: string, argument: unknown): Promise<R> {
+  const { taken } = host.views.get(viewId)!;
+  const lost = taken.then(() => {
+    throw new UnavailableError(`${method} view ${viewId}: it was unmounted by force meanwhile`);
+  });
+  return Promise.race([host.worker.call<R>(method, argument), lost]);
 }

@@ -17,10 +17,9 @@ import { findMountUsers } from "./mount-users.js";
 import type { SessionKeeper } from "./session-keeper.js";
 import { ViewHold } from "./view-hold.js";
 import { ViewHosts } from "./view-hosts.js";
-import type { MountTask } from "./view-protocol.js";
+import { type MountTask, sourceOf } from "./view-protocol.js";
 
 const MOUNT_TYPE = "fuse.varve";
-const sourceOf = (viewId: string) => `varve:${viewId}`;
 
 /** The mounts of one daemon. */
 export class ViewMounts {
@@ -34,6 +33,7 @@ export class ViewMounts {
     state: string;
     workers: number;
     workerFile: string | undefined;
+    forceGraceMs: number | undefined;
     quickWakeUps: boolean;
     keeper: SessionKeeper | undefined;
     log: Log;
@@ -45,6 +45,7 @@ export class ViewMounts {
       size: o.workers,
       keeper: o.keeper,
       file: o.workerFile,
+      forceGraceMs: o.forceGraceMs,
       quickWakeUps: o.quickWakeUps,
       events: {
         onEnded: (viewId) => {
@@ -126,6 +127,11 @@ export class ViewMounts {
     const waiting = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
     const unheld = await this.#hosts.pause({ viewId: view.id, waiting });
     return new ViewHold(view, { waiting, unheld }, () => this.#hosts.unpause(view.id));
+  }
+
+  /** See `ViewHosts.byForce`. */
+  byForce<R>(viewId: string, work: () => Promise<R>): Promise<R> {
+    return this.#hosts.byForce(viewId, work);
   }
 
   /** Detaches what an earlier daemon left mounted of these views: without it those mounts are dead. */

@@ -10,6 +10,11 @@ export interface ViewWorkerOptions {
   readonly quickWakeUps: boolean;
 }
 
+/** The first column of the mount table for a view's mount. */
+export function sourceOf(viewId: string): string {
+  return `varve:${viewId}`;
+}
+
 /** Mount one view. */
 export interface MountTask {
   readonly viewId: string;

@@ -1,7 +1,9 @@
-/** What is asked of views. */
+/** What is asked of views, and what is refused. */
 
 import type { Digest } from "../content/digest.js";
-import type { IoMode, RestartPolicy } from "../metadata/view-table.js";
+import { TRANSIENT_LABEL } from "../metadata/labels.js";
+import type { IoMode, RestartPolicy, ViewRow } from "../metadata/view-table.js";
+import { AlreadyExistsError, FailedPreconditionError } from "../system/errors.js";
 
 /** What a new view is made of. */
 export interface NewView {
@@ -26,4 +28,33 @@ export interface NewView {
 export interface MountWishes {
   readonly io?: IoMode | undefined;
   readonly restart?: RestartPolicy | undefined;
+}
+
+/** True for a view that belongs to work that is under way. */
+export function isTransient(view: ViewRow): boolean {
+  return view.labels[TRANSIENT_LABEL] !== undefined;
+}
+
+/** For a new view whose name another one has. */
+export function nameIsTaken(name: string): AlreadyExistsError {
+  return new AlreadyExistsError(
+    `create view ${JSON.stringify(name)}: the name is taken; remove that view with "varve rm ${name}" or choose another name`,
+  );
+}
+
+/** For a mount of what is mounted. */
+export function alreadyMounted({ name, target }: ViewRow): FailedPreconditionError {
+  return new FailedPreconditionError(`mount view ${name}: it is already mounted on ${target}`);
+}
+
+/** For an unmount of what is not mounted. */
+export function notMounted(name: string): FailedPreconditionError {
+  return new FailedPreconditionError(`unmount view ${name}: it is not mounted`);
+}
+
+/** For a removal, without force, of what is mounted. */
+export function stillMounted({ name, target }: ViewRow): FailedPreconditionError {
+  return new FailedPreconditionError(
+    `remove view ${name}: it is mounted on ${target}; unmount it first or use --force`,
+  );
 }

@@ -14,16 +14,16 @@ import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
 import { serveWorker } from "../snapshots/worker-server.js";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
 import { SharedMemory } from "../system/shared-memory.js";
-import { stackDepthFor } from "./io-mode.js";
+import { noPassthrough, stackDepthFor } from "./io-mode.js";
 import { SharedIndexes } from "./shared-indexes.js";
-import type {
-  MountResult,
-  MountTask,
-  PauseTask,
-  ServeTask,
-  UnmountTask,
-  ViewEvent,
-  ViewWorkerOptions,
+import {
+  type MountResult,
+  type PauseTask,
+  type ServeTask,
+  sourceOf,
+  type UnmountTask,
+  type ViewEvent,
+  type ViewWorkerOptions,
 } from "./view-protocol.js";
 
 interface Mounted {
@@ -59,15 +59,8 @@ async function serve(task: ServeTask): Promise<MountResult> {
   const hasPassthrough = await session.negotiated;
   // What was agreed for a mount that was taken over holds, whatever is wanted by now.
   if (stackDepth > 0 && !hasPassthrough && inheritance === undefined)
-    send({ kind: "warn", viewId, message: noPassthrough(task) });
+    send({ kind: "warn", viewId, message: noPassthrough(task.privileged) });
   return { io: hasPassthrough ? "passthrough" : "cached" };
-}
-
-function noPassthrough({ privileged }: MountTask): string {
-  const reason = privileged
-    ? "this needs Linux 6.9 with CONFIG_FUSE_PASSTHROUGH"
-    : "this needs root";
-  return `no passthrough: ${reason}; file data goes through the daemon and the page cache (cached mode)`;
 }
 
 function openFileSystem(task: ServeTask, index: ChainIndex): OverlayFileSystem {
@@ -89,7 +82,7 @@ function sessionOptions(
   return {
     ...{ target, fileSystem, readOnly, privileged, stackDepth, quickWakeUps },
     subtype: "varve",
-    source: `varve:${viewId}`,
+    source: sourceOf(viewId),
     ...(notes === undefined ? {} : { exchangeNote: new ExchangeNote(`${notes}.exchange`) }),
     log: {
       warn: (message, error) => {

@@ -7,7 +7,6 @@
  * Operations on one view exclude each other; those on different views do not wait.
  */
 
-import { Mutex } from "async-mutex";
 import type { DiskUsage } from "../layers/usage-counter.js";
 import type { Database } from "../metadata/database.js";
 import type { EventLog } from "../metadata/event-log.js";
@@ -18,15 +17,24 @@ import type { Log } from "../snapshots/log.js";
 import type { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { syncFileSystem } from "../snapshots/sync.js";
 import { bootId } from "../system/boot-id.js";
-import { AlreadyExistsError, FailedPreconditionError, NotFoundError } from "../system/errors.js";
+import { NotFoundError } from "../system/errors.js";
 import type { IoInUse } from "./io-mode.js";
+import { KeyLocks } from "./key-locks.js";
 import { restoreMounts } from "./restart-policy.js";
 import type { SessionKeeper } from "./session-keeper.js";
 import { ViewDirectories } from "./view-directories.js";
 import type { UpperWork } from "./view-hold.js";
 import { ViewMounts } from "./view-mounts.js";
 import { checkViewName, generateViewName } from "./view-names.js";
-import type { MountWishes, NewView } from "./view-requests.js";
+import {
+  alreadyMounted,
+  isTransient,
+  type MountWishes,
+  type NewView,
+  nameIsTaken,
+  notMounted,
+  stillMounted,
+} from "./view-requests.js";
 import { selectView } from "./view-selection.js";
 
 /** The views of one root directory. */
@@ -40,7 +48,7 @@ export class Views {
   readonly #io: IoMode;
   readonly #directories: ViewDirectories;
   readonly #mounts: ViewMounts;
-  readonly #locks = new Map<string, Mutex>();
+  readonly #locks = new KeyLocks();
   #isClosing = false;
 
   constructor(o: {
@@ -56,6 +64,8 @@ export class Views {
     io: IoMode;
     /** Their entry, for tests. */
     workerFile?: string;
+    /** How long a forced unmount waits for them, for tests. */
+    forceGraceMs?: number;
     /** Is told what becomes of views. */
     events?: EventLog;
     /** Keep the CPUs awake while requests come in bursts. */
@@ -76,6 +86,7 @@ export class Views {
       state: o.state,
       workers: o.workers,
       workerFile: o.workerFile,
+      forceGraceMs: o.forceGraceMs,
       quickWakeUps: o.quickWakeUps,
       keeper: o.keeper,
       log: o.log,
@@ -153,10 +164,7 @@ export class Views {
   /** @throws InvalidArgumentError a bad name; AlreadyExistsError it is taken */
   checkNewName(name: string): void {
     checkViewName(name);
-    if (!this.#isTaken(name)) return;
-    throw new AlreadyExistsError(
-      `create view ${JSON.stringify(name)}: the name is taken; remove that view with "varve rm ${name}" or choose another name`,
-    );
+    if (this.#isTaken(name)) throw nameIsTaken(name);
   }
 
   #isTaken(name: string): boolean {
@@ -218,15 +226,25 @@ export class Views {
    * @throws NotFoundError
    * @throws FailedPreconditionError it is not mounted, or in use and `force` is false
    */
-  unmount(selector: string, force: boolean): Promise<ViewRow> {
-    return this.#exclusive(selector, async (view) => {
-      if (!this.isMounted(view)) {
-        throw new FailedPreconditionError(`unmount view ${view.name}: it is not mounted`);
-      }
-      await this.#mounts.unmount(view, force);
-      this.#markUnmounted(view.id);
-      return this.#database.views.get(view.id)!;
-    });
+  async unmount(selector: string, force: boolean): Promise<ViewRow> {
+    const { id, name } = this.get(selector);
+    if (!force) return this.#exclusive(id, (view) => this.#unmount(view, false));
+    if (!this.isMounted(this.get(id))) throw notMounted(name);
+    // Whatever ended it, and be it this very call: it is gone.
+    const unmount = async (now: ViewRow) => (this.isMounted(now) ? this.#unmount(now, true) : now);
+    return this.#byForce(id, unmount);
+  }
+
+  async #unmount(view: ViewRow, force: boolean): Promise<ViewRow> {
+    if (!this.isMounted(view)) throw notMounted(view.name);
+    await this.#mounts.unmount(view, force);
+    this.#markUnmounted(view.id);
+    return this.#database.views.get(view.id)!;
+  }
+
+  /** `#exclusive` for work that begins with a forced unmount, for which nobody can stand in the way. */
+  #byForce<R>(viewId: string, work: (view: ViewRow) => Promise<R>): Promise<R> {
+    return this.#mounts.byForce(viewId, () => this.#exclusive(viewId, work));
   }
 
   /**
@@ -236,20 +254,19 @@ export class Views {
    * @throws FailedPreconditionError it is mounted and `force` is false
    */
   async remove(selector: string, force: boolean): Promise<void> {
-    await this.#exclusive(selector, async (view) => {
-      if (this.isMounted(view)) {
-        if (!force) {
-          throw new FailedPreconditionError(
-            `remove view ${view.name}: it is mounted on ${view.target}; unmount it first or use --force`,
-          );
-        }
-        await this.#mounts.unmount(view, true);
-      }
-      this.#database.views.delete(view.id);
-      this.#locks.delete(view.id);
-      await this.#directories.remove(view.id);
-      this.#tell("destroy", view);
-    });
+    const { id } = this.get(selector);
+    const remove = (view: ViewRow) => this.#remove(view, force);
+    return force ? this.#byForce(id, remove) : this.#exclusive(id, remove);
+  }
+
+  async #remove(view: ViewRow, force: boolean): Promise<void> {
+    if (this.isMounted(view)) {
+      if (!force) throw stillMounted(view);
+      await this.#mounts.unmount(view, true);
+    }
+    this.#database.views.delete(view.id);
+    await this.#directories.remove(view.id);
+    this.#tell("destroy", view);
   }
 
   /** Disk usage of what was written; nothing for a read-only view. @throws NotFoundError */
@@ -295,19 +312,12 @@ export class Views {
     this.#isClosing = true;
     if (!o.keepMounts) {
       const mounted = this.#database.views.list().filter((row) => this.isMounted(row));
-      await Promise.all(
-        mounted.map((view) => this.#exclusive(view.id, () => this.#unmountAtEnd(view))),
+      const ends = mounted.map(({ id, name, target }) =>
+        this.unmount(id, true).catch((e) => this.#log.warn(`view ${name}: left on ${target}`, e)),
       );
+      await Promise.all(ends);
     }
     await this.#mounts.close();
-  }
-
-  async #unmountAtEnd(view: ViewRow): Promise<void> {
-    try {
-      await this.#mounts.unmount(view, true);
-    } catch (error) {
-      this.#log.warn(`view ${view.name}: not unmounted from ${view.target}`, error);
-    }
   }
 
   async #mount(
@@ -315,11 +325,7 @@ export class Views {
     target: string | undefined,
     { io = view.io, restart }: MountWishes,
   ): Promise<ViewRow> {
-    if (this.isMounted(view)) {
-      throw new FailedPreconditionError(
-        `mount view ${view.name}: it is already mounted on ${view.target}`,
-      );
-    }
+    if (this.isMounted(view)) throw alreadyMounted(view);
     const mountedOn = await this.#mounts.mount(
       this.#task(view, io),
       target ?? (view.target === "" ? undefined : view.target),
@@ -385,16 +391,10 @@ export class Views {
   /** Runs `work` with the view as it is once all earlier work on it is done. */
   async #exclusive<R>(selector: string, work: (view: ViewRow) => Promise<R>): Promise<R> {
     const { id, name } = this.get(selector);
-    const lock = this.#locks.get(id) ?? new Mutex();
-    this.#locks.set(id, lock);
-    return lock.runExclusive(() => {
+    return this.#locks.exclusive(id, async () => {
       const view = this.#database.views.get(id);
       if (view === undefined) throw new NotFoundError(`view ${name}: it was removed`);
       return work(view);
     });
   }
-}
-
-function isTransient(view: ViewRow): boolean {
-  return view.labels[TRANSIENT_LABEL] !== undefined;
 }

@@ -108,6 +108,19 @@ describe("varve overlay", () => {
     expect(attempt("chown", ["1", at("mnt/new")]).stderr).toMatch(/Invalid argument/);
   });
 
+  it("shows mapped owners in either I/O mode, also of what is made through an open", () => {
+    makeLayers();
+    for (const io of ["cached", "passthrough"]) {
+      mount(`${WRITABLE},uidmapping=0:5000:1000,gidmapping=0:6000:1000,io=${io}`);
+      shell("cp /bin/cat mnt/$IO; mnt/$IO <mnt/$IO | cmp - /bin/cat", {
+        cwd: here,
+        env: { IO: io },
+      });
+      expect(statSync(at("mnt", io))).toMatchObject({ uid: 65534, gid: 65534 });
+      run("umount", [at("mnt")]);
+    }
+  });
+
   it("leaves an upper directory that it and the kernel's overlayfs go on with", () => {
     makeLayers();
     mount(WRITABLE);
@@ -157,6 +170,37 @@ describe("varve overlay", () => {
     expect(shell("getfattr -R -d -m redirect upper || true", { cwd: here })).toBe("");
   });
 
+  it("works inside an overlay, as the kernel's does", () => {
+    shell("mkdir -p low/l/d low/l/x; echo low >low/l/d/f; touch low/l/gone low/l/x/old", {
+      cwd: here,
+    });
+    mount("lowerdir=low,upperdir=upper,workdir=work");
+    const WORK = `echo more >>d/f; rm gone; mv d e; rm -r x; mkdir x; mkdir d; ls -R; cat e/f`;
+    const results = (["varve", "kernel"] as const).map((which) => {
+      shell(`mkdir mnt/u-${which} mnt/w-${which}`, { cwd: here });
+      const options = `lowerdir=mnt/l,upperdir=mnt/u-${which},workdir=mnt/w-${which}`;
+      const again = () =>
+        which === "varve"
+          ? mount(options, at("theirs"))
+          : run(
+              "mount",
+              ["-t", "overlay", "none", "-o", `${options},redirect_dir=on`, at("theirs")],
+              { cwd: here },
+            );
+      again();
+      const done = shell(WORK, { cwd: at("theirs") });
+      run("umount", [at("theirs")]);
+      again();
+      expect(shell("ls -R; cat e/f", { cwd: at("theirs") })).toBe(done);
+      run("umount", [at("theirs")]);
+      return done;
+    });
+    expect(results[0]).toBe(results[1]);
+    expect(results[0]).toBe(".:\nd\ne\nx\n\n./d:\n\n./e:\nf\n\n./x:\nlow\nmore\n");
+    run("umount", [at("mnt")]);
+    expect(attempt("ls", [at("upper/l/d")]).status).not.toBe(0);
+  });
+
   it("mounts over a directory that it reads", () => {
     makeLayers();
     const target = mount("lowerdir=low,upperdir=upper,workdir=work", at("low"));
@@ -199,6 +243,7 @@ describe("a wrong command line", () => {
     expect(say("-o", "upperdir=upper,workdir=work", at("mnt")).stderr).toMatch(/no lowerdir/);
     expect(say("-o", "lowerdir=low,upperdir=upper", at("mnt")).stderr).toMatch(/no workdir/);
     expect(say("-o", "lowerdir=low,colour=red", at("mnt")).stderr).toMatch(/unknown option colour/);
+    expect(say("-o", "lowerdir=low,io=fast", at("mnt")).stderr).toMatch(/want cached, passthrough/);
     expect(say("-o", "lowerdir=low,plugins=x.so", at("mnt")).stderr).toMatch(/no plugins/);
     expect(say("-o", "lowerdir=low").stderr).toMatch(/one directory to mount on/);
     expect(say("-o", "lowerdir=low", at("nowhere")).stderr).toMatch(/mount point .* no such/);

@@ -8,6 +8,7 @@ import { installedFile } from "../installation.js";
 
 interface OverlayFlags {
   readonly options?: readonly string[];
+  readonly io?: string;
   readonly foreground?: boolean;
   readonly debug?: boolean;
 }
@@ -17,6 +18,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
   command
     .argument("<target>", "The directory to mount at")
     .option("-o, --options <list>", "lowerdir=, upperdir=, workdir= and more, with commas", collect)
+    .option("--io <mode>", "How file data gets to programs: cached, passthrough or auto")
     .option("-f, --foreground", "Stay until it is unmounted")
     .option("-d, --debug", "Stay, and print what goes wrong")
     .examples(
@@ -32,7 +34,8 @@ export function define(command: VarveCommand, cli: CliContext): void {
 }
 
 async function overlay(cli: CliContext, target: string, flags: OverlayFlags): Promise<void> {
-  const options = (flags.options ?? []).flatMap((list) => ["-o", list]);
+  const lists = [...(flags.options ?? []), ...(flags.io === undefined ? [] : [`io=${flags.io}`])];
+  const options = lists.flatMap((list) => ["-o", list]);
   const stay = [...(flags.foreground ? ["-f"] : []), ...(flags.debug ? ["-d"] : [])];
   const program = installedFile("bin/mount.fuse.varve");
   const child = spawn(program, [...stay, ...options, "--", target], { stdio: "inherit" });

@@ -16,7 +16,7 @@ export function define(command: VarveCommand, cli: CliContext): void {
   command
     .argument("[view...]", "Names, IDs or mount paths of views")
     .option("-a, --all", "Unmount all views")
-    .option("-f, --force", "Detach although something uses the view")
+    .option("-f, --force", "Detach although something uses the view, or its disk does not answer")
     .examples([
       ["varve umount box", "Unmount a view by name"],
       ["varve umount /mnt/box", "By its mount path"],

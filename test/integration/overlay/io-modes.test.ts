@@ -146,6 +146,41 @@ os.write(new, b"12345"); os.stat("new")
 print(changed("new", lambda: os.write(new, b"6789")))
 print(changed("new", lambda: os.ftruncate(new, 3)), os.pread(new, 10, 0))`));
 
+  it("a program that somebody else has changed, in whichever way, runs without its owner's rights", async () => {
+    const script = `
+import ctypes, shutil, sys
+libc = ctypes.CDLL(None)
+def user(work, *given):
+    sys.stdout.flush()
+    if os.fork() == 0:
+        os.setgroups([]); os.setgid(65534); os.setuid(65534)
+        work(*given); os._exit(0)
+    os.wait()
+def give(): os.chmod("prog", 0o6777); print(oct(os.stat("prog").st_mode))
+def run(change, is_later):
+    shutil.copy("/usr/bin/id", "prog"); os.chmod("prog", 0o777)
+    if not is_later: give()
+    fd = os.open("prog", os.O_RDWR)
+    if is_later: give()
+    user(change, fd, os.fstat(fd).st_size)
+    os.close(fd)
+    user(os.execv, "./prog", ["prog"])
+    print(oct(os.stat("prog").st_mode), os.stat("prog").st_size)
+    os.unlink("prog")
+shutil.copy("/usr/bin/id", "data/source"); source = os.open("data/source", os.O_RDONLY)
+for change in (lambda fd, size: os.pwrite(fd, b"x", size),
+               lambda fd, size: os.ftruncate(fd, size + 1),
+               lambda fd, size: libc.fallocate(fd, 1, ctypes.c_long(0), ctypes.c_long(1 << 20)),
+               lambda fd, size: os.copy_file_range(source, fd, 64, 0, 0)):
+    run(change, False); run(change, True)
+`;
+    const view = await bench.mount();
+    const expected = python(plain, script);
+    expect(python(view, script)).toBe(expected);
+    const once = "0o106777\nuid=65534\\(nobody\\) gid=65534\\S*( groups=\\S*)?\n0o100777 [0-9]+\n";
+    expect(expected).toMatch(new RegExp(`^(${once}){8}$`));
+  });
+
   it("a running program cannot be written to, and runs as it was when its file is replaced", () =>
     bothPrint(`
 import subprocess, errno

@@ -5,77 +5,40 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { compareTrees, readTree } from "../../tools/tree.js";
-import { shell, ViewBench } from "./view-bench.js";
+import { python } from "./python.js";
+import { BENCH_MODES, shell, ViewBench } from "./view-bench.js";
 
 const CONTENT = `
   mkdir -p d/sub bin etc; echo of-the-image >d/file; seq 5000 >d/lines; cp /bin/sleep bin/sleep
   for i in $(seq 30); do echo $i >d/sub/f$i; done; echo config >etc/config; ln etc/config etc/same`;
 
-const PRELUDE = `
-import ctypes, errno, fcntl, os, select, struct, sys
-libc = ctypes.CDLL(None, use_errno=True)
-def inotify(path, mask):
-    fd = libc.inotify_init1(os.O_NONBLOCK)
-    assert libc.inotify_add_watch(fd, path.encode(), mask) >= 0, ctypes.get_errno()
-    return fd
-def events(fd):
-    data = os.read(fd, 65536) if select.select([fd], [], [], 5)[0] else b""
-    seen = []
-    while data:
-        wd, mask, cookie, length = struct.unpack("iIII", data[:16])
-        seen.append((hex(mask), data[16:16 + length].rstrip(b"\\0").decode()))
-        data = data[16 + length:]
-    return seen
-def attempt(call, *given):
-    try: return call(*given)
-    except OSError as e: return errno.errorcode[e.errno]
-def lock(kind, path, command, type, start=0, length=0):
-    fd = os.open(path, os.O_RDWR)
-    wanted = struct.pack("hhqqi4x", type, 0, start, length, 0)
-    return fd, attempt(lambda: bool(fcntl.fcntl(fd, command, wanted)))
-def elsewhere(work):
-    r, w = os.pipe()
-    if os.fork() == 0:
-        os.write(w, repr(work()).encode()); os._exit(0)
-    os.close(w)
-    answer = os.read(r, 65536).decode(); os.wait()
-    return answer
-`;
+describe.each(BENCH_MODES)("beside a plain copy of the image, a view (%s)", (io) => {
+  let bench: ViewBench;
+  let view: string;
+  let plain: string;
+  beforeAll(async () => {
+    bench = new ViewBench(io);
+    bench.addLayer(CONTENT);
+    plain = join(bench.path, "plain");
+    mkdirSync(plain);
+    shell(plain, CONTENT);
+    view = await bench.mount();
+  });
+  afterAll(async () => {
+    expect(bench.warnings).toEqual([]);
+    await bench.dispose();
+  });
 
-/** What a Python script prints when it runs in `cwd`. */
-function python(cwd: string, script: string): string {
-  return shell(cwd, `python3 - <<'PYTHON'\n${PRELUDE}${script}\nPYTHON`);
-}
+  /** Runs the script in both; both must print the same, and something. */
+  function bothPrint(script: string): string {
+    const expected = python(plain, script);
+    expect(python(view, script)).toBe(expected);
+    expect(expected).not.toBe("");
+    return expected;
+  }
 
-describe.each(["cached", "passthrough"] as const)(
-  "beside a plain copy of the image, a view (%s)",
-  (io) => {
-    let bench: ViewBench;
-    let view: string;
-    let plain: string;
-    beforeAll(async () => {
-      bench = new ViewBench(io);
-      bench.addLayer(CONTENT);
-      plain = join(bench.path, "plain");
-      mkdirSync(plain);
-      shell(plain, CONTENT);
-      view = await bench.mount();
-    });
-    afterAll(async () => {
-      expect(bench.warnings).toEqual([]);
-      await bench.dispose();
-    });
-
-    /** Runs the script in both; both must print the same, and something. */
-    function bothPrint(script: string): string {
-      const expected = python(plain, script);
-      expect(python(view, script)).toBe(expected);
-      expect(expected).not.toBe("");
-      return expected;
-    }
-
-    it("tells watchers of every change, also those of files that are copied up by it", () => {
-      bothPrint(`
+  it("tells watchers of every change, also those of files that are copied up by it", () => {
+    bothPrint(`
 w = inotify("d", 0xfff & ~1)
 open("d/file", "a").write("more"); print(events(w))
 os.chmod("d/lines", 0o600); print(events(w))
@@ -84,10 +47,10 @@ os.mkdir("d/dir"); os.rmdir("d/dir"); os.unlink("d/sub/f1"); print(events(w))
 f = inotify("etc/config", 0xfff & ~1)
 open("etc/same", "a").write("by its other name"); print(events(f))
 `);
-    });
+  });
 
-    it("has POSIX locks that other processes and only they meet, range by range", () => {
-      const printed = bothPrint(`
+  it("has POSIX locks that other processes and only they meet, range by range", () => {
+    const printed = bothPrint(`
 a, got = lock("posix", "d/lines", fcntl.F_SETLK, fcntl.F_WRLCK, 10, 10); print(got)
 print(lock("posix", "d/lines", fcntl.F_SETLK, fcntl.F_WRLCK, 0, 5)[1])
 print(elsewhere(lambda: lock("posix", "d/lines", fcntl.F_SETLK, fcntl.F_RDLCK, 15, 1)[1]))
@@ -95,11 +58,11 @@ print(elsewhere(lambda: lock("posix", "d/lines", fcntl.F_SETLK, fcntl.F_RDLCK, 2
 os.close(os.open("d/lines", os.O_RDONLY))
 print(elsewhere(lambda: lock("posix", "d/lines", fcntl.F_SETLK, fcntl.F_RDLCK, 15, 1)[1]))
 `);
-      expect(printed).toMatch(/EAGAIN|EACCES/);
-    });
+    expect(printed).toMatch(/EAGAIN|EACCES/);
+  });
 
-    it("has locks of open files that survive copy-up and a rename", () => {
-      const printed = bothPrint(`
+  it("has locks of open files that survive copy-up and a rename", () => {
+    const printed = bothPrint(`
 OFD_SETLK = 37
 a, got = lock("ofd", "d/file", OFD_SETLK, fcntl.F_WRLCK); print(got)
 b, got = lock("ofd", "d/file", OFD_SETLK, fcntl.F_WRLCK); print(got)
@@ -108,11 +71,11 @@ print(lock("ofd", "d/moved", OFD_SETLK, fcntl.F_RDLCK)[1])
 os.close(a); print(lock("ofd", "d/moved", OFD_SETLK, fcntl.F_RDLCK)[1])
 os.rename("d/moved", "d/file")
 `);
-      expect(printed).toContain("EAGAIN");
-    });
+    expect(printed).toContain("EAGAIN");
+  });
 
-    it("has flock between descriptors and processes, given back at the end of the process", () => {
-      const printed = bothPrint(`
+  it("has flock between descriptors and processes, given back at the end of the process", () => {
+    const printed = bothPrint(`
 a, b = os.open("etc/config", os.O_RDONLY), os.open("etc/same", os.O_RDONLY)
 fcntl.flock(a, fcntl.LOCK_SH); fcntl.flock(b, fcntl.LOCK_SH)
 print(attempt(fcntl.flock, a, fcntl.LOCK_EX | fcntl.LOCK_NB))
@@ -120,17 +83,17 @@ fcntl.flock(a, fcntl.LOCK_UN); fcntl.flock(b, fcntl.LOCK_UN)
 print(elsewhere(lambda: attempt(fcntl.flock, os.open("etc/same", os.O_RDONLY), fcntl.LOCK_EX)))
 print(attempt(fcntl.flock, a, fcntl.LOCK_EX | fcntl.LOCK_NB))
 `);
-      expect(printed).toContain("EAGAIN");
-    });
+    expect(printed).toContain("EAGAIN");
+  });
 
-    it("says of the disk what the disk says", () => {
-      bothPrint(
-        'v = os.statvfs("d/file"); print(v.f_bsize, v.f_frsize, v.f_blocks, v.f_files, v.f_namemax)',
-      );
-    });
+  it("says of the disk what the disk says", () => {
+    bothPrint(
+      'v = os.statvfs("d/file"); print(v.f_bsize, v.f_frsize, v.f_blocks, v.f_files, v.f_namemax)',
+    );
+  });
 
-    it("does not let a running program be written, and lets it be replaced", () => {
-      const printed = bothPrint(`
+  it("does not let a running program be written, and lets it be replaced", () => {
+    const printed = bothPrint(`
 import subprocess, time
 p = subprocess.Popen(["bin/sleep", "30"])
 while os.readlink("/proc/%d/exe" % p.pid).find("sleep") < 0: time.sleep(0.01)
@@ -141,20 +104,20 @@ os.rename("bin/next", "bin/sleep"); print(p.poll())
 print(subprocess.run(["bin/sleep"], capture_output=True).stdout)
 p.kill(); p.wait()
 `);
-      expect(printed).toMatch(/^ETXTBSY\nETXTBSY\nNone\nb'replaced/);
-    });
+    expect(printed).toMatch(/^ETXTBSY\nETXTBSY\nNone\nb'replaced/);
+  });
 
-    it("takes every name that the disk takes, and refuses those that it refuses", () => {
-      bothPrint(`
+  it("takes every name that the disk takes, and refuses those that it refuses", () => {
+    bothPrint(`
 for name in (b"new\\nline", b"\\xff\\xfe", b"-rf", b".wh..wh..opq.not", b" ", b"\\\\", "\\u00e9".encode(), b"x" * 255, b"x" * 256):
     made = attempt(lambda: os.close(os.open(b"d/" + name, os.O_CREAT | os.O_EXCL)))
     print(name[:20], made, name in os.listdir(b"d"), attempt(os.unlink, b"d/" + name))
 print(attempt(os.stat, "d/" + "y/" * 2100))
 `);
-    });
+  });
 
-    it("answers wrong calls with the disk's own errors", () => {
-      bothPrint(`
+  it("answers wrong calls with the disk's own errors", () => {
+    bothPrint(`
 print([attempt(*call) for call in (
     (os.rmdir, "d"), (os.unlink, "d"), (os.rmdir, "etc/config"), (os.mkdir, "d"), (os.rename, "d", "d/sub/x"),
     (os.rename, "d", "etc/config"), (os.rename, "etc/config", "d"), (os.link, "d", "x"), (os.readlink, "d"),
@@ -163,11 +126,10 @@ print([attempt(*call) for call in (
     (os.setxattr, "d", "user.k", b"v", os.XATTR_REPLACE), (os.setxattr, "d", "nosuch.k", b"v"),
     (os.rmdir, "d/."), (os.unlink, "d/.."), (os.open, "etc/config", os.O_DIRECTORY))])
 `);
-    });
-  },
-);
+  });
+});
 
-describe.each(["cached", "passthrough"] as const)("many at once (%s)", (io) => {
+describe.each(BENCH_MODES)("many at once (%s)", (io) => {
   const benches: ViewBench[] = [];
   const newBench = (): ViewBench => {
     const bench = new ViewBench(io);

@@ -10,6 +10,15 @@ import type { ViewOptions } from "./view-server.js";
 
 const ADDON = join(import.meta.dirname, "../../../native/build/Release/varve_native.node");
 
+/**
+ * How the kernel gets at file data; "old kernel": passthrough is asked of one that knows nothing newer
+ * than Linux 5.10.
+ */
+export type BenchMode = "cached" | "passthrough" | "old kernel";
+
+/** All of them. */
+export const BENCH_MODES: readonly BenchMode[] = ["cached", "passthrough", "old kernel"];
+
 interface Message {
   ready?: boolean;
   ended?: boolean;
@@ -31,8 +40,7 @@ export class ViewBench {
   #overlays: string[] = [];
   readonly #disks: string[] = [];
 
-  /** @param io how the kernel gets at file data in every mount of this bench */
-  constructor(readonly io: "cached" | "passthrough" = "cached") {
+  constructor(readonly io: BenchMode = "cached") {
     chmodSync(this.path, 0o755);
     for (const directory of [this.target, this.upperDir, this.workDir]) mkdirSync(directory);
   }
@@ -81,14 +89,18 @@ export class ViewBench {
     const options: ViewOptions = {
       target: this.target,
       layerDirs: this.layerDirs,
-      passthrough: this.io === "passthrough",
+      passthrough: this.io !== "cached",
       ...(this.#indexPath !== undefined && { indexPath: this.#indexPath }),
       ...(!readOnly && { upperDir: this.upperDir, workDir: this.workDir }),
     };
     const file = join(this.path, "view.json");
     writeFileSync(file, JSON.stringify(options));
     const child = fork(this.#bundle(), [file], {
-      env: { ...process.env, VARVE_NATIVE_ADDON: ADDON },
+      env: {
+        ...process.env,
+        VARVE_NATIVE_ADDON: ADDON,
+        VARVE_OLD_KERNEL: this.io === "old kernel" ? "1" : "",
+      },
       execArgv: [],
     });
     this.#child = child;

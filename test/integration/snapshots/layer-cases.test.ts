@@ -4,25 +4,18 @@
  */
 
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  linkSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, linkSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type Digest, digestOf, hexOf } from "../../../src/content/digest.js";
+import { type Digest, digestOf } from "../../../src/content/digest.js";
 import { openIndex } from "../../../src/layers/index-reader.js";
 import type { LayerLimits } from "../../../src/layers/limits.js";
 import type { LayerTasks } from "../../../src/snapshots/layer-tasks.js";
 import type { SnapshotStore } from "../../../src/snapshots/snapshot-store.js";
 import { type LayerToUnpack, Unpacker } from "../../../src/snapshots/unpacker.js";
 import { compareTrees, readTree, type Tree } from "../../tools/tree.js";
+import { KEPT_BY_UMOCI, umociTree } from "../../tools/umoci.js";
 import {
   archive,
   bytes,
@@ -81,48 +74,8 @@ async function unpack(...tars: Buffer[]): Promise<Shown> {
   return { tree: readTree(mounted), mounted };
 }
 
-/** The same by umoci, from an image layout. */
-function umoci(...tars: Buffer[]): Tree {
-  const layout = bench.directory("image");
-  const blobs = path.join(layout, "blobs/sha256");
-  mkdirSync(blobs, { recursive: true });
-  const put = (mediaType: string, data: Buffer) => {
-    const digest = digestOf(data);
-    writeFileSync(path.join(blobs, hexOf(digest)), data);
-    return { mediaType, digest, size: data.length };
-  };
-  const type = (name: string) => `application/vnd.oci.image.${name}`;
-  const layers = tars.map((tar) => put(type("layer.v1.tar+gzip"), gzipSync(tar)));
-  const json = (name: string, value: unknown) =>
-    put(type(name), Buffer.from(JSON.stringify(value)));
-  const config = json("config.v1+json", {
-    architecture: "amd64",
-    os: "linux",
-    config: {},
-    rootfs: { type: "layers", diff_ids: tars.map(digestOf) },
-  });
-  const manifest = json("manifest.v1+json", {
-    schemaVersion: 2,
-    mediaType: type("manifest.v1+json"),
-    config,
-    layers,
-  });
-  const annotations = { "org.opencontainers.image.ref.name": "latest" };
-  const index = { schemaVersion: 2, manifests: [{ ...manifest, annotations }] };
-  writeFileSync(path.join(layout, "index.json"), JSON.stringify(index));
-  writeFileSync(path.join(layout, "oci-layout"), '{"imageLayoutVersion":"1.0.0"}');
-  execFileSync(
-    "umoci",
-    ["unpack", "--image", `${layout}:latest`, path.join(bench.path, "bundle")],
-    {
-      stdio: "pipe",
-    },
-  );
-  return readTree(path.join(bench.path, "bundle/rootfs"), COMPARED);
-}
-
-/** umoci dates parents that it makes by the clock. */
-const COMPARED = { directoryTimes: false } as const;
+/** The same by umoci. */
+const umoci = (...tars: Buffer[]): Tree => umociTree(tars, path.join(bench.path, "umoci"));
 
 const CAPABILITY = {
   name: bytes("security.capability"),
@@ -211,7 +164,7 @@ describe("umoci agrees on", () => {
   it.each(AGREED)("%s", async (_, ...layers) => {
     const tars = [BASE, ...layers.map((parts) => archive(...parts))];
     const { mounted } = await unpack(...tars);
-    expect(compareTrees(readTree(mounted, COMPARED), umoci(...tars))).toEqual([]);
+    expect(compareTrees(readTree(mounted, KEPT_BY_UMOCI), umoci(...tars))).toEqual([]);
   });
 });
 

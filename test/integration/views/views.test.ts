@@ -1,19 +1,23 @@
 /** Views without a daemon: threads that crash, names that race, directories that are left over. */
 
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { open, readFile } from "node:fs/promises";
+import { open, readFile, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -23,12 +27,16 @@ import { LayerTasks } from "../../../src/snapshots/layer-tasks.js";
 import type { Log } from "../../../src/snapshots/log.js";
 import { SnapshotStore } from "../../../src/snapshots/snapshot-store.js";
 import { Unpacker } from "../../../src/snapshots/unpacker.js";
+import { liveThreads } from "../../../src/snapshots/worker-host.js";
 import { readMounts } from "../../../src/views/mount-table.js";
 import { SessionKeeper } from "../../../src/views/session-keeper.js";
 import { Views } from "../../../src/views/views.js";
 import { LayerArchives } from "../snapshots/layer-archives.js";
 
 const CRASHING = fileURLToPath(new URL("./crashing-worker.mjs", import.meta.url));
+const STUCK = fileURLToPath(new URL("./stuck-worker.mjs", import.meta.url));
+
+const FORCE_GRACE_MS = 300;
 
 let directory: string;
 let database: Database;
@@ -56,6 +64,7 @@ async function openViews(workers = 1, workerFile?: string, keeper?: SessionKeepe
     quickWakeUps: false,
     io: "auto",
     ...(workerFile === undefined ? {} : { workerFile }),
+    forceGraceMs: FORCE_GRACE_MS,
     keeper,
     log,
   });
@@ -66,6 +75,7 @@ beforeEach(async () => {
   directory = mkdtempSync(path.join(os.tmpdir(), "varve-views-"));
   warnings = [];
   process.env.CRASH_FILE = path.join(directory, "crash");
+  process.env.STUCK_FIFO = path.join(directory, "stuck");
   database = openDatabase(path.join(directory, "varve.db"));
   tasks = new LayerTasks({ workers: 2 });
   snapshots = new SnapshotStore({ root: directory, database, tasks, privileged: true, log });
@@ -140,6 +150,72 @@ describe("a crashed thread", () => {
       await views.unmount("a", false);
     } finally {
       keeper.close();
+    }
+  });
+});
+
+describe("a stuck thread", () => {
+  const fifo = () => process.env.STUCK_FIFO!;
+
+  /** Mounts a view on a thread that then gets stuck, and a program that waits for it. */
+  async function getStuck() {
+    await views.close({ keepMounts: false });
+    await openViews(1, STUCK);
+    await prepare("a");
+    const { target } = await views.mount("a");
+    await writeFile(path.join(target, "etc/new"), "survives");
+    execFileSync("mkfifo", [fifo()]);
+    while (!existsSync(`${fifo()}.reached`)) await sleep(5);
+    const program = spawn("cat", [path.join(target, "sub/file")], { stdio: ["ignore", 1, "pipe"] });
+    const complaint = text(program.stderr!);
+    const waitsFor = () => readFileSync(`/proc/${program.pid}/wchan`, "utf8");
+    while (!waitsFor().includes("request_wait")) await sleep(5);
+    return { target, complaint };
+  }
+
+  const release = () => closeSync(openSync(fifo(), "w"));
+
+  it("loses what is unmounted by force, whoever waits for it, until it moves again", async () => {
+    const { complaint, target } = await getStuck();
+    try {
+      const patient = views.unmount("a", false);
+      expect((await views.unmount("a", true)).mounted).toBe(false);
+      await patient;
+      expect(await complaint).toMatch(/connection abort/);
+      expect(ourMounts()).toEqual([]);
+      await expect(views.mount("a")).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+      await prepare("b");
+      expect(cat(path.join((await views.mount("b")).target, "etc/name"))).toBe("base");
+    } finally {
+      release();
+    }
+    const mountAgain = () => views.mount("a").catch(() => undefined);
+    while ((await mountAgain()) === undefined) await sleep(5);
+    expect(cat(path.join(target, "etc/new"))).toBe("survives");
+  });
+
+  it("gives way to the work that waits for it, and to the removal of its view", async () => {
+    const { complaint } = await getStuck();
+    try {
+      const changes = views.changes("a", () => undefined).catch((error: Error) => error);
+      await views.remove("a", true);
+      expect(await changes).toBeInstanceOf(Error);
+      await complaint;
+      expect([views.list(), ourMounts()]).toEqual([[], []]);
+    } finally {
+      release();
+    }
+  });
+
+  it("does not keep everything from ending", async () => {
+    const { complaint } = await getStuck();
+    try {
+      await views.close({ keepMounts: false });
+      await complaint;
+      expect(ourMounts()).toEqual([]);
+      expect(liveThreads()).toBeGreaterThan(0);
+    } finally {
+      release();
     }
   });
 });

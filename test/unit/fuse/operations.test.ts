@@ -412,7 +412,7 @@ test("FALLOCATE, LSEEK and COPY_FILE_RANGE read their fields and bound their num
       [32, 3],
       [32, 0],
     ]);
-  expect(record("fallocate", fallocate(10n, 20n))).toEqual([2, 1, 3, 10, 20]);
+  expect(record("fallocate", fallocate(10n, 20n))).toEqual([2, 1, 3, 10, 20, false]);
   const x = new StubExchange({
     fallocate: () => 0,
     lseek: () => 2 ** 41,
@@ -440,7 +440,12 @@ test("FALLOCATE, LSEEK and COPY_FILE_RANGE read their fields and bound their num
       [64, 0],
     ]);
   expect(record("copyFileRange", copy(c.FUSE_COPY_FILE_RANGE, 100n), 100)).toEqual([
-    1, 1, 9, 2, 100,
+    1,
+    1,
+    9,
+    2,
+    100,
+    false,
   ]);
   expect(x.run(copy(c.FUSE_COPY_FILE_RANGE, 2n ** 40n))).toBe(8);
   expect(x.body(4).readUInt32LE()).toBe(0x7ffff000);

@@ -18,6 +18,7 @@ describe("the command line of varve overlay", () => {
       mountFlags: MS_NODEV | MS_NOSUID,
       metacopy: false,
       redirectDirectories: true,
+      io: "auto",
     });
   });
 

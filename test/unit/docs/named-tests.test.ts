@@ -1,11 +1,15 @@
-/** The table of the models names tests; they must be there. */
+/** Tables of what varve does name the tests that show it; they must be there. */
 
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 
 const ROOT = path.resolve(import.meta.dirname, "../../..");
-const text = readFileSync(path.join(ROOT, "docs/models.md"), "utf8");
+/** With the least number of rows that each is known to have. */
+const TABLES = [
+  ["docs/models.md", 50],
+  ["docs/file-system.md", 30],
+] as const;
 
 interface Named {
   readonly row: string;
@@ -18,17 +22,18 @@ interface Named {
 const NAMED =
   /((?:unit|integration|e2e|property|conformance)\/[\w/-]+)((?:[:,]? ?"[^"]+"(?: \([^)]*\))?)*)/g;
 
-function rows(): { row: string; shownBy: string }[] {
+function rows(document: string): { row: string; shownBy: string }[] {
+  const text = readFileSync(path.join(ROOT, document), "utf8");
   return text.split("\n").flatMap((line) => {
     const cells = line.split("|").slice(1, -1);
     const isRow =
-      cells.length >= 2 && !/^[\s-]*$/.test(cells[0]!) && !/^ behaviour /.test(cells[0]!);
+      cells.length >= 2 && !/^[\s-]*$/.test(cells[0]!) && !/^ (behaviour|promise) /.test(cells[0]!);
     return isRow ? [{ row: cells[0]!.trim(), shownBy: cells.at(-1)!.trim() }] : [];
   });
 }
 
-function namedTests(): Named[] {
-  return rows().flatMap(({ row, shownBy }) =>
+function namedTests(document: string): Named[] {
+  return rows(document).flatMap(({ row, shownBy }) =>
     [...shownBy.matchAll(NAMED)].map(([, file = "", titles = ""]) => ({
       row,
       file,
@@ -37,16 +42,18 @@ function namedTests(): Named[] {
   );
 }
 
-describe("docs/models.md", () => {
+describe.each(TABLES)("%s", (document, least) => {
   it("shows every behaviour by a test", () => {
-    expect(rows().length).toBeGreaterThan(50);
-    const bare = rows().filter(
+    const all = rows(document);
+    expect(all.length).toBeGreaterThan(least);
+    const bare = all.filter(
       ({ shownBy }) => [...shownBy.matchAll(NAMED)].length === 0 && shownBy !== "test/architecture",
     );
     expect(bare).toEqual([]);
   });
 
-  it.each(namedTests().map((one) => [one.row, one] as const))("%s", (_row, { file, titles }) => {
+  const named = namedTests(document).map((one) => [one.row, one] as const);
+  it.each(named)("%s", (_row, { file, titles }) => {
     const source = path.join(ROOT, "test", `${file}.test.ts`);
     expect(existsSync(source), source).toBe(true);
     const code = readFileSync(source, "utf8");
