@@ -242,7 +242,7 @@ export class ViewHosts {
   }
 
   #startNext(): void {
-    const hasIdle = [...this.#hosts].some((host) => host.views.size === 0);
+    const hasIdle = [...this.#hosts].some((host) => host.views.size + host.lost.size === 0);
     if (!this.#closing && this.#hosts.size < this.#size && !hasIdle) this.#start();
   }
 
