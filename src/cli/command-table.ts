@@ -195,6 +195,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import("./commands/prune.js"),
   },
   {
+    name: "check",
+    group: STORE,
+    summary: "Find what is damaged or lost in the store, and repair it",
+    load: () => import("./commands/check.js"),
+  },
+  {
     name: "lease",
     group: STORE,
     summary: "Keep content from garbage collection for a time",
@@ -223,6 +229,24 @@ export const COMMANDS: readonly CommandEntry[] = [
     group: DAEMON,
     summary: "Check what this machine lacks, and how to get it",
     load: () => import("./commands/doctor.js"),
+  },
+  {
+    name: "top",
+    group: DAEMON,
+    summary: "Show what mounted views are doing",
+    load: () => import("./commands/top.js"),
+  },
+  {
+    name: "metrics",
+    group: DAEMON,
+    summary: "Print what the daemon counts, for Prometheus",
+    load: () => import("./commands/metrics.js"),
+  },
+  {
+    name: "debug",
+    group: DAEMON,
+    summary: "Gather what a report of a fault needs",
+    load: () => import("./commands/debug.js"),
   },
   {
     name: "version",

@@ -4,8 +4,15 @@ import { BaseError } from "../system/errors.js";
 import type { CliContext } from "./context.js";
 import { printableText } from "./terminal-text.js";
 
-/** Something failed and its message is already on standard error. Exit code 1. */
-export class ReportedFailure extends Error {}
+/** Something failed and its message is already on standard error. */
+export class ReportedFailure extends Error {
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode = 1) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
 
 /**
  * Runs `work` for every operand, one after the other, and goes on after a failure.

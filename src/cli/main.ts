@@ -96,7 +96,7 @@ function contextOf(
 function reportFailure(error: unknown, io: CliIo, command: string, isDebug: boolean): number {
   if (error instanceof CommanderError && isHelp(error)) return EXIT.ok;
   if (io.signal.aborted) return EXIT.interrupted;
-  if (error instanceof ReportedFailure) return EXIT.failure;
+  if (error instanceof ReportedFailure) return error.exitCode;
   const isUsage = error instanceof CommanderError || error instanceof UsageError;
   for (const line of failureLines(error)) io.stderr.write(`${line}\n`);
   if (isUsage) {

@@ -22,6 +22,7 @@ Exit codes:
   0    success
   1    the command failed
   2    the command line is wrong
+  4    faults are left (varve check)
   130  interrupted by Ctrl-C
 
 Examples:

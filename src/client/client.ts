@@ -7,6 +7,8 @@
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
+  type CheckStoreRequestSchema,
+  type CheckStoreResponse,
   type CommitStepRequestSchema,
   type CommitStepResponse,
   type CommitViewRequestSchema,
@@ -41,6 +43,7 @@ import {
   type LoginResponse,
   type LogoutRequestSchema,
   type LogoutResponse,
+  type MetricsResponse,
   type MountViewRequestSchema,
   type MountViewResponse,
   type PinImageRequestSchema,
@@ -102,6 +105,11 @@ export class VarveClient {
   /** Paths, counts and what is missing on this machine. */
   info(options?: CallOptions): Promise<InfoResponse> {
     return this.#transport.unary(rpc.info, {}, options);
+  }
+
+  /** What the daemon counts, in Prometheus' text format. */
+  metrics(options?: CallOptions): Promise<MetricsResponse> {
+    return this.#transport.unary(rpc.metrics, {}, options);
   }
 
   /** Asks the daemon to end cleanly; answers before it has ended. */
@@ -196,6 +204,14 @@ export class VarveClient {
     options?: CallOptions,
   ): Promise<PruneResponse> {
     return this.#transport.unary(rpc.prune, request, options);
+  }
+
+  /** Checks the store; faults as they are found, the last message has the summary. */
+  checkStore(
+    request: MessageInitShape<typeof CheckStoreRequestSchema> = {},
+    options?: CallOptions,
+  ): AsyncGenerator<CheckStoreResponse, void, undefined> {
+    return this.#transport.serverStream(rpc.checkStore, request, options);
   }
 
   /** Keeps images, blobs or unpacked layers from garbage collection. */

@@ -43,6 +43,8 @@ const WINDOW_BYTES = 4 * 1024 * 1024;
 /** A connection to one daemon. Safe for any number of calls at once. */
 export class GrpcTransport {
   readonly #socketPath: string;
+  /** By which the daemon's log names all that is asked for here. */
+  readonly requestId = `${process.pid.toString(36)}-${Date.now().toString(36)}`;
   #session: Promise<ClientHttp2Session> | undefined;
   #openCalls = 0;
 
@@ -87,7 +89,7 @@ export class GrpcTransport {
     const session = await this.#connect();
     this.#openCalls++;
     session.ref();
-    const call = new Call(session, method, options);
+    const call = new Call(session, method, { ...options, requestId: this.requestId });
     try {
       void call.send(requests, (message) => toBinary(method.input, create(method.input, message)));
       for await (const message of call.messages()) yield fromBinary(method.output, message);
@@ -176,7 +178,11 @@ class Call {
   #trailers: Record<string, unknown> = {};
   #failure: unknown;
 
-  constructor(session: ClientHttp2Session, method: DescMethod, options: CallOptions) {
+  constructor(
+    session: ClientHttp2Session,
+    method: DescMethod,
+    options: CallOptions & { readonly requestId: string },
+  ) {
     this.#method = method.name;
     this.#options = options;
     this.#stream = session.request({
@@ -184,6 +190,7 @@ class Call {
       ":path": `/${method.parent.typeName}/${method.name}`,
       "content-type": "application/grpc+proto",
       te: "trailers",
+      "varve-request-id": options.requestId,
       ...(options.timeoutMs === undefined ? {} : { "grpc-timeout": `${options.timeoutMs}m` }),
     });
     // Trailers-only answers carry the status in the headers.

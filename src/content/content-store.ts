@@ -20,6 +20,7 @@ import {
   ResourceExhaustedError,
   UnavailableError,
 } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
 import { type Digest, digestOf, hexOf } from "./digest.js";
 import type { MakeRoom } from "./disk-full.js";
 import { Ingest, type IngestedBlob, type IngestOptions } from "./ingest.js";
@@ -150,7 +151,7 @@ export class ContentStore {
     if (actual === digest) return data;
     throw new CorruptDataError(
       `read blob ${digest}: the file ${this.path(digest)} is damaged (its digest is ${actual}); ` +
-        "remove the image and load it again",
+        "run varve check --repair, then pull or load its image again",
       { details: { expected: digest, actual } },
     );
   }
@@ -182,6 +183,7 @@ export class ContentStore {
     const known = expected !== undefined && this.#isIntact(expected);
     try {
       const handle = known ? undefined : await open(file, ref === undefined ? "wx" : "a+", 0o600);
+      faultPoint("ingest.begun");
       const ingest = new Ingest({ ...this.#ingestHost(), release }, options, file, handle);
       if (ref !== undefined && !known) await ingest.resume();
       return ingest;
@@ -289,6 +291,7 @@ export class ContentStore {
         throw ioError(error, `remove blob ${digest}`, this.path(digest));
       }
     }
+    if (trash.length > 0) faultPoint("gc.renamed");
     for (const file of trash) await rm(file, { force: true });
   }
 
@@ -306,8 +309,10 @@ export class ContentStore {
         return false;
       }
       await rename(file, this.path(blob.digest));
+      faultPoint("ingest.renamed");
       await syncPath(this.#blobDir);
       this.#insert(blob);
+      faultPoint("ingest.recorded");
       return true;
     } finally {
       this.#release(blob.digest);

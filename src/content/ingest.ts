@@ -5,6 +5,7 @@ import { createReadStream } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import type { Labels } from "../metadata/labels.js";
 import { CorruptDataError, FailedPreconditionError } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
 import type { Digest } from "./digest.js";
 import { type MakeRoom, withRoom } from "./disk-full.js";
 import { ioError } from "./io-error.js";
@@ -111,6 +112,7 @@ export class Ingest {
       this.#hash.update(chunk);
       await written;
       this.#offset += chunk.length;
+      faultPoint("ingest.written");
     } catch (error) {
       throw await this.#fail(error, "write");
     }
@@ -136,6 +138,7 @@ export class Ingest {
       } else {
         await this.#handle.sync();
         await this.#handle.close();
+        faultPoint("ingest.synced");
         existed = !(await this.#host.admit(this.#file, {
           digest,
           size,

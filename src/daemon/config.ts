@@ -57,6 +57,8 @@ export interface DaemonConfig {
   readonly criSocket: string | undefined;
   /** "HOST:PORT" for health checks from outside; absent: the sockets alone answer them. */
   readonly healthAddress: string | undefined;
+  /** "HOST:PORT" for Prometheus; absent: only the socket tells the metrics. */
+  readonly metricsAddress: string | undefined;
   /** A layer that unpacks to more GiB is refused; undefined: the default (see layers/limits.ts). */
   readonly maxLayerGib: number | undefined;
   /** So is one that unpacks to more than this many times its size, once that is beyond 1 GiB. */
@@ -90,6 +92,7 @@ export interface ConfigFlags {
   readonly containerdAddress?: string | undefined;
   readonly criSocket?: string | undefined;
   readonly healthAddress?: string | undefined;
+  readonly metricsAddress?: string | undefined;
   readonly maxLayerGib?: number | undefined;
   readonly maxLayerRatio?: number | undefined;
   readonly gcHigh?: number | undefined;
@@ -131,6 +134,7 @@ const SETTINGS = {
   containerdAddress: text,
   criSocket: text,
   healthAddress: v.pipe(v.string(), v.regex(ADDRESS, "want HOST:PORT, as in 127.0.0.1:7878")),
+  metricsAddress: v.pipe(v.string(), v.regex(ADDRESS, "want HOST:PORT, as in 127.0.0.1:7879")),
   maxLayerGib: limit,
   maxLayerRatio: limit,
   gcHigh: percent,
@@ -314,6 +318,7 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     containerdMounts: given.containerdMounts ?? "fuse",
     criSocket: resolved(given.criSocket),
     healthAddress: given.healthAddress,
+    metricsAddress: given.metricsAddress,
     maxLayerGib: given.maxLayerGib,
     maxLayerRatio: given.maxLayerRatio,
     ...thresholds(given),

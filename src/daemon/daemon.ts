@@ -13,6 +13,7 @@ import type { ViewRow } from "../metadata/view-table.js";
 import { Registries } from "../registry/registries.js";
 import { sweepRuns } from "../services/builds/run-in-view.js";
 import type { Core, Machine } from "../services/core.js";
+import { Activity } from "../services/metrics/activity.js";
 import { RpcServer, varveApi } from "../services/server.js";
 import { remountView } from "../services/use-cases/mount-view.js";
 import { LayerTasks } from "../snapshots/layer-tasks.js";
@@ -20,12 +21,13 @@ import type { Log } from "../snapshots/log.js";
 import { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { Unpacker } from "../snapshots/unpacker.js";
 import type { ServiceManager } from "../system/service-manager.js";
+import type { Tally } from "../system/tally.js";
 import { type DescriptorStore, ServiceManagerStore } from "../views/descriptor-store.js";
 import { SessionKeeper } from "../views/session-keeper.js";
 import { Views } from "../views/views.js";
 import { type DaemonConfig, layerLimits } from "./config.js";
 import { socketIn } from "./default-paths.js";
-import { answerHealthChecks, type End, listenForEngines } from "./engines.js";
+import { answerHealthChecks, type End, listenForEngines, serveMetrics } from "./engines.js";
 import { LockFile } from "./lock-file.js";
 import { examineMachine } from "./machine.js";
 
@@ -128,6 +130,7 @@ async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
     machine,
     database,
     log,
+    starts: await countStart(config.state),
     ...stores,
     requestShutdown: o.onShutdownRequest,
   };
@@ -149,6 +152,7 @@ async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
   server.accept();
   containerd?.server.accept();
   kubelet?.accept();
+  await serveMetrics(config, core, onCleanup);
   await answerHealthChecks(config, core, [server, containerd?.server, kubelet], onCleanup);
   return core;
 }
@@ -238,8 +242,9 @@ async function openStores(
   const events = new EventLog();
   const images = new ImageStore({ database, content, events });
   const collection = makeCollection(config, { images, garbage, events, log });
+  const tallies = new Map<string, Tally>();
   const views = new Views({
-    ...{ root, state, database, snapshots, tasks, privileged, keeper, log, events },
+    ...{ root, state, database, snapshots, tasks, privileged, keeper, log, events, tallies },
     workers: config.fuseWorkers,
     quickWakeUps: config.quickWakeUps,
     io: config.io,
@@ -254,8 +259,19 @@ async function openStores(
     events,
     images,
     collection,
+    tallies,
+    activity: new Activity(events),
     registries: new Registries({ database, content }),
   };
+}
+
+/** Counts in a file how often a daemon was started here; it goes with the machine's boot. */
+async function countStart(state: string): Promise<number> {
+  const file = path.join(state, "starts");
+  const before = Number(await fs.readFile(file, "latin1").catch(() => "0"));
+  const starts = Number.isSafeInteger(before) ? before + 1 : 1;
+  await fs.writeFile(file, `${starts}\n`, { mode: 0o600 });
+  return starts;
 }
 
 /** Runs cleanups, the latest first. A failing one is logged and the others still run. */

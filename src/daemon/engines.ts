@@ -4,6 +4,8 @@ import { ContainerdClient } from "../services/containerd/containerd-client.js";
 import { ImagePublisher } from "../services/containerd/image-publisher.js";
 import type { Core } from "../services/core.js";
 import { HealthServer } from "../services/health-server.js";
+import { collectMetrics } from "../services/metrics/collect-metrics.js";
+import { MetricsServer } from "../services/metrics/metrics-server.js";
 import { containerdApi, criApi, RpcServer } from "../services/server.js";
 import { FailedPreconditionError } from "../system/errors.js";
 import { ProxySnapshots } from "../views/proxy-snapshots.js";
@@ -89,7 +91,7 @@ function openSnapshots({ config, core, keeper, end }: EngineParts, onCleanup: On
   const { database, tasks, log } = core;
   const places = { root, state, database, tasks, log };
   const sharing = { onUnshared: collector(core), settle: () => core.snapshots.settle() };
-  const serving = { workers, quickWakeUps, io, keeper };
+  const serving = { workers, quickWakeUps, io, keeper, tallies: core.tallies };
   const snapshots = new ProxySnapshots({ ...places, ...serving, form, sharing });
   onCleanup(() => snapshots.close(end));
   return snapshots;
@@ -107,6 +109,17 @@ function callContainerd(
   onCleanup(() => containerd.close());
   const { tasks, content, images } = core;
   return { containerd, snapshots, tasks, content, images, limits: layerLimits(config) };
+}
+
+/** Metrics for those who know no Unix sockets, if configured. @throws UnavailableError */
+export async function serveMetrics(
+  { metricsAddress }: DaemonConfig,
+  core: Core,
+  onCleanup: OnCleanup,
+): Promise<void> {
+  if (metricsAddress === undefined) return;
+  const server = await MetricsServer.listen(metricsAddress, () => collectMetrics(core));
+  onCleanup(() => server.close());
 }
 
 /** Collects garbage after a call; many calls in a row cause one collection. */

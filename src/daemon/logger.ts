@@ -3,6 +3,7 @@
 import { writeSync } from "node:fs";
 import { type Logger, pino } from "pino";
 import type { Log } from "../snapshots/log.js";
+import { currentRequest } from "../system/request-context.js";
 
 const STANDARD_ERROR = 2;
 
@@ -16,6 +17,7 @@ export function createLogger(level: string): Logger {
       level,
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
+      mixin: () => ({ ...currentRequest() }),
       formatters: { level: levelName },
     },
     destination,

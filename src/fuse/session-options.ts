@@ -1,5 +1,6 @@
 /** What a session is made of. */
 
+import type { Tally } from "../system/tally.js";
 import type { FileSystem } from "./file-system.js";
 import type { MountRequest } from "./mount-point.js";
 import type { Agreement, StackDepth } from "./negotiation.js";
@@ -24,6 +25,8 @@ export interface SessionOptions extends Pick<MountRequest, "flags" | "kernelOpti
   acl?: boolean;
   /** Passthrough is wanted where the kernel has it (as root only). Default 0: not wanted. */
   stackDepth?: StackDepth;
+  /** Where requests are counted. */
+  tally?: Tally | undefined;
   /** Needed if another session may have to take over. */
   exchangeNote?: ExchangeNote;
   log: SessionLog;

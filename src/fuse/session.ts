@@ -19,7 +19,8 @@ import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from "../system/constants.js";
 import { EINTR, EIO, ENODEV, ENOENT, ENOSYS, syscallError } from "../system/errno.js";
 import { FailedPreconditionError, SyscallError } from "../system/errors.js";
 import type { FuseChannel } from "../system/native.js";
-import { FUSE_INIT, IN_HEADER_BYTES } from "./constants.js";
+import { TALLIED } from "../system/tally.js";
+import { FUSE_INIT, FUSE_READ, FUSE_WRITE, IN_HEADER_BYTES } from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
 import { type FileSystem, LATER, type Result } from "./file-system.js";
 import { KernelSide } from "./kernel-side.js";
@@ -250,7 +251,7 @@ export class FuseSession implements Exchange {
         throw new MalformedRequest(`${operation.name} of ${received} bytes`);
       } else {
         held = this.pause.holds(request);
-        outcome = held === undefined ? this.#handle(operation) : LATER;
+        outcome = held === undefined ? this.#counted(operation, received) : LATER;
       }
     } catch (error) {
       outcome = this.#failed(operation, error);
@@ -267,6 +268,20 @@ export class FuseSession implements Exchange {
       this.#turns.put(request.uniqueLow, request.uniqueHigh, outcome);
       if (request.opcode === FUSE_INIT && outcome > 0 && this.#turns.flush()) this.#initialised();
     }
+  }
+
+  #counted(operation: Operation, received: number): Outcome {
+    const { tally } = this.#options;
+    if (tally === undefined) return this.#handle(operation);
+    const { opcode } = this.work.request;
+    const startedMs = tally.begin(opcode) ? performance.now() : 0;
+    const outcome = this.#handle(operation);
+    if (startedMs > 0) tally.timed(opcode, (performance.now() - startedMs) / 1000);
+    if (opcode === FUSE_WRITE) tally.add(TALLIED.writtenBytes, received - operation.minimumBytes);
+    else if (opcode === FUSE_READ && typeof outcome === "number" && outcome > 0) {
+      tally.add(TALLIED.readBytes, outcome);
+    }
+    return outcome;
   }
 
   #handle(operation: Operation): Outcome {

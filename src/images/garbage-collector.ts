@@ -12,6 +12,7 @@ import {
   reach,
   sweepGarbage,
 } from "../metadata/garbage-collection.js";
+import { faultPoint } from "../system/fault-points.js";
 import { ReferenceReader } from "./image-graph.js";
 
 /** What the collector works on. */
@@ -64,6 +65,7 @@ export class GarbageCollector {
   async #collect(): Promise<Garbage> {
     const { database, content } = this.#options;
     const swept = sweepGarbage(database, this.#query());
+    faultPoint("gc.recorded");
     this.#reader.forget(swept.blobs);
     // Both calls rename synchronously, before anything else can run; the waiting comes after.
     const files = content.discardFiles(swept.blobs);

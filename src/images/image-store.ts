@@ -17,6 +17,7 @@ import type { EventLog } from "../metadata/event-log.js";
 import type { Labels } from "../metadata/labels.js";
 import type { ReferenceRow, ReferenceTarget } from "../metadata/reference-table.js";
 import { FailedPreconditionError, InvalidArgumentError } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
 import { createdMs, filterImages } from "./image-filters.js";
 import { findImage, leavingReferences } from "./image-lookup.js";
 import {
@@ -217,6 +218,7 @@ export class ImageStore {
 
   #put(name: string, id: Digest, target: ReferenceTarget, labels: Labels): void {
     const { references, uses } = this.database;
+    faultPoint("tag.begun");
     const isNew = this.database.transaction(() => {
       uses.touch(id);
       const others = references.listByTarget(target.digest);
@@ -231,6 +233,7 @@ export class ImageStore {
       }
       return true;
     });
+    faultPoint("tag.recorded");
     if (isNew)
       this.#events?.publish("image", isDanglingName(name) ? "create" : "tag", id, { name });
   }
@@ -375,6 +378,7 @@ export class ImageStore {
     this.database.transaction(() => {
       for (const row of rows) this.database.references.delete(row.name);
     });
+    faultPoint("untag.recorded");
   }
 
   async #rowsOf(id: Digest): Promise<ReferenceRow[]> {

@@ -7,6 +7,7 @@ import { statSync } from "node:fs";
 import type { Digest } from "../content/digest.js";
 import type { ByteString } from "../system/bytes.js";
 import { CorruptDataError, ResourceExhaustedError } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
 import { DecompressedBlob, type PipedBlob } from "./decompressed-blob.js";
 import { AUFS_LINKS, cleanEntryPath, entryMeaning } from "./entry-path.js";
 import type { LowerLink } from "./hard-links.js";
@@ -135,6 +136,7 @@ class LayerSink implements TarSink {
   }
 
   entry(entry: TarEntry): void {
+    faultPoint("unpack.entry");
     const path = cleanEntryPath(entry.path, this.#subject);
     const meaning = entryMeaning(path, this.#subject);
     switch (meaning.kind) {

@@ -1,6 +1,7 @@
 /** Writing a chain index so that it is there whole or not at all. */
 
 import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { faultPoint } from "../system/fault-points.js";
 import { encodeIndex } from "./index-format.js";
 import { FlatIndex } from "./index-reader.js";
 import type { IndexTables } from "./index-tables.js";
@@ -22,6 +23,7 @@ export function writeIndex(tables: IndexTables, outputPath: string): FlatIndex {
     } finally {
       closeSync(fd);
     }
+    faultPoint("index.written");
     renameSync(temporary, outputPath);
     return new FlatIndex(arrays, counts.inodes);
   } catch (error) {

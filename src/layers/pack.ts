@@ -12,6 +12,7 @@ import { type ByteString, display } from "../system/bytes.js";
 import { AT_EMPTY_PATH } from "../system/constants.js";
 import { ENOENT, must } from "../system/errno.js";
 import { CancelledError, SyscallError } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
 import {
   STAT_INO,
   STAT_MTIME_NSEC,
@@ -164,6 +165,7 @@ class Packing {
 
   async add(item: LayerEntry): Promise<void> {
     this.#throwIfAborted();
+    faultPoint("commit.entry");
     const fd = this.#open(item);
     if (fd === undefined) {
       if (!this.#vanished.has(item.entry.path)) await this.#addHeader(item.entry);

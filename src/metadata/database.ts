@@ -106,6 +106,16 @@ export class Database {
     must(await sys.syncAsync("fsync", this.#log), "fsync", `${this.path}-wal`);
   }
 
+  /** What is wrong with the file, with the indexes in it too, or with what its rows refer to. */
+  verify(): string[] {
+    const damage = this.#sql.pragma("integrity_check(20)") as { integrity_check: string }[];
+    const strays = this.#sql.pragma("foreign_key_check") as { table: string; parent: string }[];
+    return [
+      ...damage.map((row) => row.integrity_check).filter((text) => text !== "ok"),
+      ...strays.map(({ table, parent }) => `a row of ${table} refers to none of ${parent}`),
+    ];
+  }
+
   /** Closes the file; checkpoints the write-ahead log. Idempotent. */
   close(): void {
     if (this.#log >= 0) sys.close(this.#log);

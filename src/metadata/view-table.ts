@@ -2,6 +2,7 @@
 
 import type BetterSqlite3 from "better-sqlite3";
 import { AlreadyExistsError } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
 import { nowNs } from "./clock.js";
 import type { Digest } from "./digest.js";
 import { decodeLabels, encodeLabels, type Labels } from "./labels.js";
@@ -65,6 +66,7 @@ export class ViewTable {
   readonly #setUnmounted;
   readonly #setIo;
   readonly #setRestart;
+  readonly #setLabels;
   readonly #delete;
 
   constructor(sql: BetterSqlite3.Database) {
@@ -96,6 +98,7 @@ export class ViewTable {
       "UPDATE views SET restart = ? WHERE id = ?",
     );
     this.#setIo = sql.prepare<[string, string]>("UPDATE views SET io = ? WHERE id = ?");
+    this.#setLabels = sql.prepare<[string, string]>("UPDATE views SET labels = ? WHERE id = ?");
     this.#delete = sql.prepare<[string]>("DELETE FROM views WHERE id = ?");
   }
 
@@ -148,7 +151,9 @@ export class ViewTable {
 
   /** The view is to be mounted, on `target`. @returns false when there is no such view */
   setMounted(id: string, target: string, bootId: string): boolean {
-    return this.#setMounted.run(target, bootId, id).changes > 0;
+    const { changes } = this.#setMounted.run(target, bootId, id);
+    faultPoint("mount.recorded");
+    return changes > 0;
   }
 
   /** The view is not to be mounted. @returns false when there is no such view */
@@ -164,6 +169,11 @@ export class ViewTable {
   /** Records the I/O mode that the user asked for. @returns false when there is no such view */
   setIo(id: string, io: IoMode): boolean {
     return this.#setIo.run(io, id).changes > 0;
+  }
+
+  /** Replaces the labels. @returns false when there is no such view */
+  setLabels(id: string, labels: Labels): boolean {
+    return this.#setLabels.run(encodeLabels(labels, `view ${id}`), id).changes > 0;
   }
 
   /** @returns false when there was none */

@@ -26,6 +26,7 @@ import {
 import { EEXIST, EISDIR, EPERM, must } from "../system/errno.js";
 import { InvalidArgumentError } from "../system/errors.js";
 import { STAT_DEV, STAT_SLOTS } from "../system/native.js";
+import type { Tally } from "../system/tally.js";
 import { DescriptorCache } from "./descriptor-cache.js";
 import {
   type OverlayAttributes,
@@ -54,6 +55,8 @@ export interface BackingOptions {
   readonly metacopy?: boolean;
   /** Whether a lower directory can be renamed (else EXDEV, and mv(1) copies). Default true. */
   readonly redirectDirectories?: boolean;
+  /** Where copies and opens are counted. */
+  readonly tally?: Tally | undefined;
   /** The mount goes on after another process served it: what only the kernel references must stay. */
   readonly inherited?: boolean;
 }
@@ -121,8 +124,11 @@ export class Backing {
    * @throws SyscallError a directory cannot be opened or made
    * @throws InvalidArgumentError upper and work directory are on different file systems
    */
+  readonly tally: Tally | undefined;
+
   constructor(options: BackingOptions) {
     this.privileged = options.privileged;
+    this.tally = options.tally;
     this.attributes = overlayAttributes(options.privileged);
     this.#layerDirs = options.layerDirs;
     this.usesMetacopy = options.metacopy !== false;

@@ -32,7 +32,9 @@ import {
   S_IFREG,
 } from "../system/constants.js";
 import { EIO, EOPNOTSUPP, EPERM, EROFS, ESTALE } from "../system/errno.js";
+import { faultPoint } from "../system/fault-points.js";
 import { STAT_SLOTS } from "../system/native.js";
+import { TALLIED } from "../system/tally.js";
 import type { InodeAttributes } from "./chain-index.js";
 import { keepingDirectoryTimes, restoreTimes } from "./directory-times.js";
 import { copyData, copyDataAsync } from "./file-copy.js";
@@ -152,6 +154,7 @@ function copyUp(
     isFile && !withData && attributes.size > COPY_AT_ONCE && tree.backing.usesMetacopy;
   let result = makeCopy(tree, id, stage, attributes, metadataOnly ? -1 : keepBytes, withData);
   if (result >= 0) {
+    faultPoint("copy-up.staged");
     // Nothing is to be replaced: the upper directory has no entry of this name (the state says so).
     result = keepingDirectoryTimes(dirfd, () =>
       sys.renameat2(temporaryFd, stage, dirfd, name, RENAME_NOREPLACE),
@@ -161,6 +164,8 @@ function copyUp(
     tree.backing.purge(temporaryFd, stage);
     return result;
   }
+  faultPoint("copy-up.placed");
+  tree.backing.tally?.add(TALLIED.copyUps, 1);
   settleCopy(tree, id, parent, name, metadataOnly);
   return 0;
 }
@@ -245,9 +250,10 @@ function makeFile(
     // The upper file says the right size; reads below it never reach its hole.
     if (result >= 0) result = sys.ftruncate(fd, attributes.size);
   } else {
+    // What is not kept is about to be cut off. After a crash before that the file is short already, never
+    // full of zeros.
     const size = withData ? Math.min(keepBytes, attributes.size) : attributes.size;
     result = copyFromLower(tree, id, fd, size, attributes.blocks);
-    if (result >= 0 && size < attributes.size) result = sys.ftruncate(fd, attributes.size);
   }
   sys.close(fd);
   return result;
@@ -261,6 +267,7 @@ function copyFromLower(
   blocks: number,
 ): Result {
   if (size === 0) return 0;
+  tree.backing.tally?.add(TALLIED.copiedBytes, size);
   const from = tree.backing.openLower(tree.index.layer(inode), tree.index.contentPath(inode));
   if (from < 0) return from === -ESTALE ? -EIO : from;
   const result = copyData(tree.backing, from, to, size, blocks);
@@ -332,7 +339,7 @@ function copyDataInPlace(tree: OverlayTree, node: OverlayNode, keepBytes: number
   const size = Math.min(lower.size, keepBytes);
   if (size > COPY_IN_TURN) return copyInBackground(tree, node, fd, size);
   let result = copyFromLower(tree, node.dataInode, fd, size, lower.blocks);
-  if (result >= 0 && size < lower.size) result = sys.ftruncate(fd, lower.size);
+  if (result >= 0 && size < lower.size) result = sys.ftruncate(fd, size);
   if (typeof capability !== "number") sys.setxattrat(dirfd, name, CAPABILITY, capability, 0);
   restoreTimes(dirfd, name, times);
   if (result >= 0) result = markComplete(tree, node.id, fd);
@@ -343,8 +350,10 @@ function copyDataInPlace(tree: OverlayTree, node: OverlayNode, keepBytes: number
 /** From here on a metacopy file's data is its own. */
 function markComplete(tree: OverlayTree, id: NodeId, fd: number): Result {
   const { metacopy, redirect } = tree.backing.attributes;
+  faultPoint("copy-up.data");
   const result = sys.removexattrat(fd, "" as ByteString, metacopy);
   if (result < 0) return result;
+  faultPoint("copy-up.completed");
   // Over live lower directories the path goes on vouching for the file's number.
   if (!tree.index.isLive) sys.removexattrat(fd, "" as ByteString, redirect);
   // Not the object from before a copy in the background: that one may have been forgotten meanwhile.
@@ -365,9 +374,10 @@ function copyInBackground(tree: OverlayTree, node: OverlayNode, fd: number, size
   }
   const whole = index.attributes(dataInode, tree.lowerAttributes).size;
   const copy = async (): Promise<Result> => {
+    backing.tally?.add(TALLIED.copiedBytes, size);
     const copied = await copyDataAsync(backing, from, fd, size);
     sys.close(from);
-    if (copied >= 0) return size < whole ? sys.ftruncate(fd, whole) : 0;
+    if (copied >= 0) return size < whole ? sys.ftruncate(fd, size) : 0;
     // A full disk: what came is of no use to anybody.
     sys.ftruncate(fd, 0);
     sys.ftruncate(fd, whole);

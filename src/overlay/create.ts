@@ -32,6 +32,7 @@ import {
   S_ISGID,
 } from "../system/constants.js";
 import { EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS, ESTALE } from "../system/errno.js";
+import { faultPoint } from "../system/fault-points.js";
 import { STAT_GID, STAT_INO, STAT_MODE } from "../system/native.js";
 import { fillFromStat, getAttributes } from "./attributes.js";
 import { ensureMetadata, ensureUpperDirectory } from "./copy-up.js";
@@ -105,6 +106,7 @@ export function create(
     if (made === -EEXIST) tree.reload(parent);
     return made;
   }
+  faultPoint("create.placed");
   const result = describeMade(tree, dirfd, name, opened);
   if (result < 0) return result;
   const node = new OverlayNode(UPPER_BORN + tree.stat[STAT_INO]!, object.mode & S_IFMT);

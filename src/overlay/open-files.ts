@@ -41,6 +41,7 @@ import {
 } from "../system/constants.js";
 import { EINVAL, EISDIR, EROFS, ESTALE } from "../system/errno.js";
 import { STAT_MODE } from "../system/native.js";
+import { TALLIED } from "../system/tally.js";
 import { ensureData } from "./copy-up.js";
 import { truncateTo } from "./data.js";
 import { type OpenFile, type OpenKind, OpenTable } from "./open-table.js";
@@ -131,6 +132,7 @@ export class OpenFiles {
     const wantsThrough = file.cached === 0 && (file.through > 0 || this.#wantsThrough(id, isUpper));
     if (wantsThrough && (file.backingId !== 0 || this.#register(file))) {
       this.#count(file, "through", 1);
+      this.#tree.backing.tally?.add(TALLIED.passthroughOpens, 1);
       out.backingId = file.backingId;
       out.openFlags = FOPEN_PASSTHROUGH | FOPEN_NOFLUSH;
       if (this.#mustAskUs(id, isUpper, flags)) out.openFlags |= FOPEN_DIRECT_IO;
@@ -141,6 +143,7 @@ export class OpenFiles {
       out.openFlags = file.cached > 0 || !isUpper ? FOPEN_KEEP_CACHE : 0;
       out.backingId = 0;
       this.#count(file, "cached", 1);
+      this.#tree.backing.tally?.add(TALLIED.cachedOpens, 1);
       out.handle = file.serial * 2;
     }
   }

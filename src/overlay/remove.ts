@@ -12,6 +12,7 @@ import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
 import { RENAME_EXCHANGE, RENAME_WHITEOUT, S_IFDIR } from "../system/constants.js";
 import { EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EROFS } from "../system/errno.js";
+import { faultPoint } from "../system/fault-points.js";
 import { ensureUpperDirectory, ensureUpperName } from "./copy-up.js";
 import type { DirectoryState } from "./directory-state.js";
 import { INDEX_AREA, ORPHAN_AREA, OverlayNode } from "./node-table.js";
@@ -165,6 +166,7 @@ function swapWithWhiteout(
   const made = tree.backing.makeWhiteout(areaFd, to);
   if (made < 0) return made;
   const result = sys.renameat2(fromFd, from, areaFd, to, RENAME_EXCHANGE);
+  faultPoint("remove.swapped");
   if (result >= 0) return result;
   sys.unlinkat(areaFd, to, 0);
   // Disks without RENAME_EXCHANGE.

@@ -30,6 +30,7 @@ import {
   ENOTEMPTY,
   EROFS,
 } from "../system/errno.js";
+import { faultPoint } from "../system/fault-points.js";
 import { STAT_GID, STAT_MODE, STAT_UID } from "../system/native.js";
 import { ensureUpperDirectory, ensureUpperName } from "./copy-up.js";
 import type { DirectoryState } from "./directory-state.js";
@@ -158,8 +159,10 @@ function move(tree: OverlayTree, from: End, to: End): Result {
   const node = tree.node(from.id)!;
   let result = markForPlace(tree, node, to.state, to.name);
   if (result < 0) return result;
+  faultPoint("rename.marked");
   result = prepareTarget(tree, to);
   if (result < 0) return result;
+  faultPoint("rename.prepared");
   result = moveUpper(tree, node, from, to);
   if (result < 0) {
     restoreTarget(tree, to);
@@ -167,6 +170,7 @@ function move(tree: OverlayTree, from: End, to: End): Result {
     tree.reload(to.parent);
     return result;
   }
+  faultPoint("rename.moved");
   const replaced = to.state.get(to.name);
   const replacedUpper = replaced !== undefined && !replaced.isWhiteout;
   if (from.state.lowerInode(from.name) === 0) from.state.delete(from.name);

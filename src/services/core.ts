@@ -10,7 +10,9 @@ import type { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import type { SnapshotStore } from "../snapshots/snapshot-store.js";
 import type { Unpacker } from "../snapshots/unpacker.js";
+import type { Tally } from "../system/tally.js";
 import type { Views } from "../views/views.js";
+import type { Activity } from "./metrics/activity.js";
 
 /** What is known of the program and the machine it runs on. */
 export interface Machine {
@@ -41,6 +43,11 @@ export interface Core {
   readonly snapshots: SnapshotStore;
   readonly unpacker: Unpacker;
   readonly views: Views;
+  /** What the kernel asks of each mounted view. */
+  readonly tallies: Map<string, Tally>;
+  readonly activity: Activity;
+  /** Daemons that have been started on this state directory, this one included. */
+  readonly starts: number;
   readonly log: Log;
   /** Starts a clean end of the daemon and returns at once. */
   requestShutdown(): void;

@@ -4,6 +4,7 @@ import os from "node:os";
 import type { Core } from "./core.js";
 import type { Varve } from "./gen/varve/v1/varve_pb.js";
 import type { Handlers } from "./grpc-adapter.js";
+import { collectMetrics } from "./metrics/collect-metrics.js";
 
 /** Name of the API that this daemon serves. */
 export const API_VERSION = "varve.v1";
@@ -14,7 +15,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", arm: "ar
 /** Handlers of the daemon's methods. */
 export function daemonHandlers(
   core: Core,
-): Pick<Handlers<typeof Varve>, "version" | "info" | "shutdown"> {
+): Pick<Handlers<typeof Varve>, "version" | "info" | "shutdown" | "metrics"> {
   return {
     version: () => ({
       version: core.machine.version,
@@ -22,6 +23,7 @@ export function daemonHandlers(
       nodeVersion: process.versions.node,
     }),
     info: () => info(core),
+    metrics: () => ({ text: collectMetrics(core) }),
     shutdown: () => {
       core.requestShutdown();
       return {};

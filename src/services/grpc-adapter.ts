@@ -24,7 +24,9 @@ import type {
   ServerWritableStream,
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { forRequest, REQUEST_ID_HEADER } from "../system/request-context.js";
 import { toServiceError } from "./errors.js";
+import { Status } from "./status.js";
 
 /** What a handler knows of its call. */
 export interface CallContext {
@@ -56,6 +58,8 @@ export interface ServeOptions {
   readonly logBug: LogBug;
   /** Gets a promise for each call, which resolves when its handler has ended; it never rejects. */
   readonly onCall?: ((ended: Promise<void>) => void) | undefined;
+  /** A call of a method begins; the returned function gets how it ended: "OK" or a status' name. */
+  readonly begin?: ((method: string) => (code: string) => void) | undefined;
 }
 
 /** Adds a service to a server. */
@@ -90,19 +94,43 @@ function describeMethod(method: DescMethod): MethodDefinition<Message, Init> {
 }
 
 function implement(method: DescMethod, handler: unknown, options: ServeOptions) {
+  const run = runner(method, options);
   if (method.methodKind === "unary") {
-    return unary(handler as (request: Message, context: CallContext) => Promise<Init>, options);
+    return unary(
+      handler as (request: Message, context: CallContext) => Promise<Init>,
+      options,
+      run,
+    );
   }
   if (method.methodKind === "server_streaming") {
     return serverStreaming(
       handler as (request: Message, context: CallContext) => AsyncIterable<Init>,
       options,
+      run,
     );
   }
   return bidiStreaming(
     handler as (requests: AsyncIterable<Message>, context: CallContext) => AsyncIterable<Init>,
     options,
+    run,
   );
+}
+
+/** Runs a call's work, which answers by itself and returns the status, and tells those who watch. */
+type Run = (context: CallContext, work: () => Promise<number>) => void;
+
+function runner(method: DescMethod, { onCall, begin }: ServeOptions): Run {
+  return (context, work) => {
+    const end = begin?.(method.name);
+    const ended = forRequest(context.header(REQUEST_ID_HEADER), method.name, async () => {
+      end?.(nameOfStatus(await work()));
+    });
+    onCall?.(ended);
+  };
+}
+
+function nameOfStatus(status: number): string {
+  return Object.entries(Status).find(([, number]) => number === status)?.[0] ?? String(status);
 }
 
 interface Cancellable {
@@ -123,40 +151,45 @@ function contextOf(call: Cancellable): CallContext {
 
 function unary(
   handler: (request: Message, context: CallContext) => Promise<Init> | Init,
-  { logBug, onCall }: ServeOptions,
+  { logBug }: ServeOptions,
+  run: Run,
 ): handleUnaryCall<Message, Init> {
   return (call, callback) => {
-    const answer = async () => {
+    const context = contextOf(call);
+    run(context, async () => {
       try {
-        callback(null, await handler(call.request, contextOf(call)));
+        callback(null, await handler(call.request, context));
+        return Status.OK;
       } catch (error) {
-        callback(toServiceError(error, logBug));
+        const failure = toServiceError(error, logBug);
+        callback(failure);
+        return failure.code;
       }
-    };
-    const ended = answer();
-    onCall?.(ended);
+    });
   };
 }
 
 function serverStreaming(
   handler: (request: Message, context: CallContext) => AsyncIterable<Init>,
-  { logBug, onCall }: ServeOptions,
+  { logBug }: ServeOptions,
+  run: Run,
 ): handleServerStreamingCall<Message, Init> {
   return (call) => {
     const context = contextOf(call);
-    const ended = respond(call, () => handler(call.request, context), context.signal, logBug);
-    onCall?.(ended);
+    run(context, () => respond(call, () => handler(call.request, context), context.signal, logBug));
   };
 }
 
 function bidiStreaming(
   handler: (requests: AsyncIterable<Message>, context: CallContext) => AsyncIterable<Init>,
-  { logBug, onCall }: ServeOptions,
+  { logBug }: ServeOptions,
+  run: Run,
 ): handleBidiStreamingCall<Message, Init> {
   return (call) => {
     const context = contextOf(call);
-    const ended = respond(call, () => handler(requestsOf(call), context), context.signal, logBug);
-    onCall?.(ended);
+    run(context, () =>
+      respond(call, () => handler(requestsOf(call), context), context.signal, logBug),
+    );
   };
 }
 
@@ -167,23 +200,27 @@ async function* requestsOf(call: ServerDuplexStream<Message, Init>): AsyncGenera
   for await (const message of call.iterator({ destroyOnReturn: false })) yield message as Message;
 }
 
-/** Writes what the handler yields, as fast as the client reads. */
+/** Writes what the handler yields, as fast as the client reads. @returns the call's status */
 async function respond(
   call: ResponseStream,
   start: () => AsyncIterable<Init>,
   signal: AbortSignal,
   logBug: LogBug,
-): Promise<void> {
+): Promise<number> {
   // A client that left makes writes fail; the cancellation says the same.
   call.on("error", () => undefined);
   try {
     for await (const message of start()) {
-      if (signal.aborted) return;
+      if (signal.aborted) return Status.CANCELLED;
       if (!call.write(message)) await drained(call, signal);
     }
     call.end();
+    return Status.OK;
   } catch (error) {
-    if (!signal.aborted) call.emit("error", toServiceError(error, logBug));
+    if (signal.aborted) return Status.CANCELLED;
+    const failure = toServiceError(error, logBug);
+    call.emit("error", failure);
+    return failure.code;
   }
 }
 

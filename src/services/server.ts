@@ -29,6 +29,7 @@ import { Varve } from "./gen/varve/v1/varve_pb.js";
 import { addService, type ServeOptions } from "./grpc-adapter.js";
 import { healthHandlers } from "./health-service.js";
 import { imageHandlers } from "./image-service.js";
+import type { Activity } from "./metrics/activity.js";
 import { registryHandlers } from "./registry-service.js";
 import { MAX_MESSAGE_BYTES } from "./status.js";
 import { storeHandlers } from "./store-service.js";
@@ -45,6 +46,8 @@ export interface ServedApi {
   /** The flag that chooses the path, for messages. */
   readonly flag: string;
   readonly log: Log;
+  /** Counts calls. */
+  readonly activity?: Activity;
   /** Full names of its services. */
   readonly services: readonly string[];
   /** A socket that listens there already, from the service manager; owned. */
@@ -60,6 +63,7 @@ export function varveApi(core: Core): ServedApi {
     socketPath: core.paths.socket,
     flag: "--socket",
     log: core.log,
+    activity: core.activity,
     services: [Varve.typeName],
     addTo: (server, options) => {
       const handlers = {
@@ -104,6 +108,7 @@ export function criApi(socketPath: string, parts: CriParts): ServedApi {
     socketPath,
     flag: "--cri-socket",
     log: parts.core.log,
+    activity: parts.core.activity,
     services: [ImageService.typeName],
     filter: withPlainAuthority,
     addTo: (server, options) => {
@@ -206,11 +211,22 @@ export class RpcServer {
         this.#calls.add(ended);
         void ended.then(() => this.#calls.delete(ended));
       },
+      begin: (method: string) => beginCall(api, method),
     };
     api.addTo(server, options);
     addService(server, Health, healthHandlers(api.services, this.#ending.signal), options);
     return server;
   }
+}
+
+/** Counts a call, and says at its end how it went. */
+function beginCall({ activity, log }: ServedApi, method: string): (code: string) => void {
+  const count = activity?.begin(method);
+  const startedMs = performance.now();
+  return (code) => {
+    count?.(code);
+    log.debug(`${method}: ${code} after ${Math.round(performance.now() - startedMs)} ms`);
+  };
 }
 
 /** @throws AlreadyExistsError somebody listens */

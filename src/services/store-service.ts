@@ -4,19 +4,31 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type MeasuredUsage, measureUsage, type UsageTotal } from "../images/disk-usage.js";
 import { prune } from "../images/prune.js";
 import { isDanglingName } from "../images/reference.js";
+import { checkStore } from "./check/check-store.js";
+import type { CheckOptions, CheckSummary, StoreFault } from "./check/faults.js";
 import type { Core } from "./core.js";
 import { eventStream, toEvent } from "./event-stream.js";
 import type {
+  CheckStoreRequest,
+  CheckStoreResponseSchema,
   DiskUsageResponseSchema,
   EventSchema,
   EventsRequest,
   Varve,
 } from "./gen/varve/v1/varve_pb.js";
 import type { CallContext, Handlers } from "./grpc-adapter.js";
-import { toImage, toLease, toView } from "./messages.js";
+import { toImage, toLease, toProgress, toView } from "./messages.js";
+import { withProgress } from "./progress-stream.js";
 import { createLease, listLeases, removeLease } from "./use-cases/leases.js";
 
-type StoreMethods = "diskUsage" | "prune" | "createLease" | "listLeases" | "removeLease" | "events";
+type StoreMethods =
+  | "diskUsage"
+  | "prune"
+  | "checkStore"
+  | "createLease"
+  | "listLeases"
+  | "removeLease"
+  | "events";
 
 /** Handlers of these methods. */
 export function storeHandlers(core: Core): Pick<Handlers<typeof Varve>, StoreMethods> {
@@ -35,6 +47,7 @@ export function storeHandlers(core: Core): Pick<Handlers<typeof Varve>, StoreMet
         reclaimedBytes: BigInt(report.bytes),
       };
     },
+    checkStore: (request, context) => check(core, request, context),
     createLease: async (request) => {
       const lifetimeSeconds = Number(request.lifetimeSeconds);
       return { lease: toLease(await createLease(core, { ...request, lifetimeSeconds })) };
@@ -54,6 +67,38 @@ async function* events(
   { signal }: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof EventSchema>> {
   for await (const event of eventStream(core.events, { ...request, signal })) yield toEvent(event);
+}
+
+async function* check(
+  core: Core,
+  { verifyContent, repair }: CheckStoreRequest,
+  { signal }: CallContext,
+): AsyncGenerator<MessageInitShape<typeof CheckStoreResponseSchema>> {
+  const faults: StoreFault[] = [];
+  const onFault = (fault: StoreFault) => faults.push(fault);
+  const work = (onProgress: CheckOptions["onProgress"] & object) =>
+    checkStore(core, { verifyContent, repair, signal, onFault, onProgress });
+  for await (const item of withProgress(work)) {
+    for (const fault of faults.splice(0)) yield { fault: toStoreFault(fault) };
+    if ("progress" in item) yield { progress: toProgress(item.progress) };
+    else yield { summary: toCheckSummary(item.result) };
+  }
+}
+
+function toStoreFault({ isRepaired: repaired, ...fault }: StoreFault) {
+  return { ...fault, repaired };
+}
+
+function toCheckSummary(summary: CheckSummary) {
+  const { blobs, snapshots, images, views, verifiedBytes, unverified } = summary;
+  return {
+    blobs: BigInt(blobs),
+    snapshots: BigInt(snapshots),
+    images: BigInt(images),
+    views: BigInt(views),
+    verifiedBytes: BigInt(verifiedBytes),
+    unverified: [...unverified],
+  };
 }
 
 async function diskUsage(core: Core): Promise<MessageInitShape<typeof DiskUsageResponseSchema>> {

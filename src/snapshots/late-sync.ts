@@ -11,6 +11,7 @@
 
 import type { Database } from "../metadata/database.js";
 import { bootId } from "../system/boot-id.js";
+import { faultPoint } from "../system/fault-points.js";
 import type { Log } from "./log.js";
 import { syncFileSystem } from "./sync.js";
 
@@ -77,6 +78,7 @@ export class LateSync {
       const names = this.#database.unsynced.list();
       if (names.length === 0) return;
       await syncFileSystem(this.#directory);
+      faultPoint("snapshot.flushed");
       this.#database.transaction(() => {
         for (const name of names) this.#database.unsynced.delete(name);
       });

@@ -5,11 +5,13 @@
 
 import type { Digest } from "../content/digest.js";
 import type { AppliedLayer } from "../layers/apply.js";
+import type { CompareTreesOptions } from "../layers/compare-trees.js";
 import type { PipedBlob } from "../layers/decompressed-blob.js";
 import type { LowerLink } from "../layers/hard-links.js";
 import type { LayerLimits } from "../layers/limits.js";
 import type { PackedLayer, WriterPause } from "../layers/pack.js";
 import type { DiskUsage } from "../layers/usage-counter.js";
+import type { VerifyIndexOptions } from "../layers/verify-index.js";
 import type { ByteString } from "../system/bytes.js";
 import { workerFile } from "./worker-host.js";
 import { WorkerPool } from "./worker-pool.js";
@@ -106,6 +108,16 @@ export class LayerTasks {
   buildIndex(task: IndexTask): Promise<DiskUsage> {
     // Layers above wait for it, while those that are to be unpacked wait for nothing.
     return this.#pool.run("buildIndex", task, { isUrgent: true });
+  }
+
+  /** Builds an index once more and compares: what `verifyIndex` returns. */
+  verifyIndex(task: VerifyIndexOptions): Promise<string | undefined> {
+    return this.#pool.run("verifyIndex", task);
+  }
+
+  /** Compares two trees: what `compareTrees` returns. */
+  compareTrees(task: CompareTreesOptions): Promise<string | undefined> {
+    return this.#pool.run("compareTrees", task);
   }
 
   /** Gives an upper directory that was never mounted the attributes of the chain's root. */

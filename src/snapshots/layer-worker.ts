@@ -2,10 +2,12 @@
 
 import { type AppliedLayer, applyLayer } from "../layers/apply.js";
 import { listChanges } from "../layers/changes.js";
+import { compareTrees } from "../layers/compare-trees.js";
 import { buildIndex } from "../layers/index-builder.js";
 import { emptyIndex, openIndex } from "../layers/index-reader.js";
 import { type PackedLayer, packLayer } from "../layers/pack.js";
 import type { DiskUsage } from "../layers/usage-counter.js";
+import { verifyIndex } from "../layers/verify-index.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
 import { toBytes } from "../system/bytes.js";
 import { CancelledError } from "../system/errors.js";
@@ -78,6 +80,8 @@ serveWorker({
   buildIndex: index,
   prepareUpper: (task: UpperTask) => prepareUpper(task, chainIndex(task.indexPath)),
   pack,
+  verifyIndex,
+  compareTrees,
   changes,
   usage: (path: string) => diskUsage(toBytes(path)),
   removeTree: (path: string) => removeTree(toBytes(path)),

@@ -13,13 +13,15 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { type Digest, hexOf } from "../content/digest.js";
 import type { LowerLink } from "../layers/hard-links.js";
+import { LAYER_MEDIA_TYPE } from "../layers/layer-compressor.js";
 import type { DiskUsage } from "../layers/usage-counter.js";
 import type { Database } from "../metadata/database.js";
 import type { SnapshotRow } from "../metadata/snapshot-table.js";
 import type { ByteString } from "../system/bytes.js";
 import { FailedPreconditionError, NotFoundError } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
 import { LateSync } from "./late-sync.js";
-import type { LayerTasks } from "./layer-tasks.js";
+import type { IndexTask, LayerTasks } from "./layer-tasks.js";
 import type { Log } from "./log.js";
 import { syncDirectory, syncFileSystem } from "./sync.js";
 
@@ -180,26 +182,20 @@ export class SnapshotStore {
       await this.discardDraft(draft);
       return this.get(layer.chainId);
     }
-    const usage = await this.#tasks.buildIndex({
-      parentIndexPath: this.indexPath(layer.parent),
-      chainId: layer.chainId,
-      fsDir: draft.fsDir,
-      impliedDirectories: layer.impliedDirectories,
-      lowerLinks: layer.lowerLinks ?? [],
-      layerDirs: this.layerDirs(layer.parent),
-      outputPath: path.join(draft.directory, "index"),
-      privileged: this.#privileged,
-    });
+    const usage = await this.#tasks.buildIndex(this.#indexTask(draft, layer));
+    faultPoint("index.built");
     const isLate = layer.canBeMadeAgain === true;
     // 1. Every file of the tree. One syncfs costs less than an fsync for each of 10,000 files.
     if (!isLate) await syncFileSystem(draft.directory);
     // 2. The name. A crash from here to 4 leaves a directory without a row: swept at the next start.
     await fs.rename(draft.directory, this.#path(layer.chainId));
+    faultPoint("snapshot.renamed");
     // 3. The name, durably: an unmarked row must never promise what a power cut takes away.
     if (!isLate) await syncDirectory(this.#directory);
     // 4. The row.
     this.#drafts.delete(draft.directory);
     this.#insert(layer, usage, isLate);
+    faultPoint("snapshot.recorded");
     return this.get(layer.chainId);
   }
 
@@ -220,6 +216,86 @@ export class SnapshotStore {
       this.#database.snapshots.insert(row);
       this.#lateSync.mark(layer.chainId);
     });
+  }
+
+  /**
+   * Compares a snapshot's index with its tree.
+   *
+   * @returns the first difference, for a person
+   * @throws CorruptDataError, NotFoundError, SyscallError index or tree cannot be read
+   */
+  verifyIndex(row: SnapshotRow): Promise<string | undefined> {
+    const chainId = row.name as Digest;
+    const parentIndexPath = this.indexPath(row.parent as Digest | undefined);
+    return this.#tasks.verifyIndex({
+      ...(parentIndexPath === undefined ? {} : { parentIndexPath }),
+      chainId,
+      fsDir: this.treeOf(chainId),
+      indexPath: this.indexPath(chainId)!,
+      privileged: this.#privileged,
+    });
+  }
+
+  /**
+   * Compares a snapshot's tree with what its layer's blob unpacks to, byte by byte, beside it on the disk.
+   *
+   * @returns the first difference, for a person
+   * @throws CorruptDataError the blob is damaged, or is not the snapshot's layer
+   * @throws ResourceExhaustedError no space for the second tree; CancelledError
+   */
+  async verifyContent(
+    row: SnapshotRow,
+    source: { blob: Digest; blobPath: string; mediaType: string | undefined },
+    signal: AbortSignal = new AbortController().signal,
+  ): Promise<string | undefined> {
+    const draft = await this.beginDraft();
+    try {
+      const applied = await this.#tasks.apply(
+        {
+          blobPath: source.blobPath,
+          mediaType: source.mediaType ?? LAYER_MEDIA_TYPE.none,
+          expectedDiffId: row.diffId,
+          targetDir: draft.fsDir,
+          subject: `layer ${source.blob}`,
+          privileged: this.#privileged,
+          // It was accepted once, by whatever limits there were.
+          limits: { ratio: Number.MAX_VALUE, tarBytes: Number.MAX_VALUE },
+        },
+        () => undefined,
+        signal,
+      );
+      const parent = row.parent as Digest | undefined;
+      // Which also moves what belongs elsewhere, and joins hard links to the layers below.
+      await this.#tasks.buildIndex(
+        this.#indexTask(draft, { ...applied, chainId: row.name, parent }),
+      );
+      return await this.#tasks.compareTrees({
+        wantedDir: draft.fsDir,
+        actualDir: this.treeOf(row.name as Digest),
+        untimedDirectories: applied.impliedDirectories,
+      });
+    } finally {
+      await this.discardDraft(draft);
+    }
+  }
+
+  #indexTask(
+    draft: Draft,
+    layer: Pick<DraftLayer, "impliedDirectories" | "lowerLinks"> & {
+      readonly chainId: string;
+      readonly parent: Digest | undefined;
+    },
+  ): IndexTask {
+    return {
+      parentIndexPath: this.indexPath(layer.parent),
+      chainId: layer.chainId,
+      fsDir: draft.fsDir,
+      impliedDirectories: layer.impliedDirectories,
+      lowerLinks: layer.lowerLinks ?? [],
+      layerDirs: this.layerDirs(layer.parent),
+      outputPath: path.join(draft.directory, "index"),
+      privileged: this.#privileged,
+    };
   }
 
   /** Waits until all snapshots are durable. */
@@ -252,6 +328,7 @@ export class SnapshotStore {
     const moved = chainIds
       .map((chainId) => this.#moveAway(chainId as Digest))
       .filter((directory) => directory !== undefined);
+    if (moved.length > 0) faultPoint("gc.discarded");
     return this.#removeAll(moved);
   }
 

@@ -10,6 +10,7 @@ import { chainIdsOf, type Digest } from "../content/digest.js";
 import { type MakeRoom, withRoom } from "../content/disk-full.js";
 import type { LayerLimits } from "../layers/limits.js";
 import { CancelledError, NotFoundError } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
 import { type FlightCrew, Flights, type Passage } from "./flights.js";
 import type { LayerTasks } from "./layer-tasks.js";
 import type { Draft, SnapshotStore } from "./snapshot-store.js";
@@ -186,6 +187,7 @@ export class Unpacker {
   ): Promise<void> {
     crew.report(progressOf(step, "waiting"));
     const draft = await this.#snapshots.beginDraft();
+    faultPoint("unpack.begun");
     try {
       await this.#applyAndCommit(step, draft, parent, crew);
     } catch (error) {
@@ -217,6 +219,7 @@ export class Unpacker {
     const [applied] = await settleBoth(apply, parent);
     // The worker may have been done before it heard of the abort.
     throwIfAborted(crew.signal);
+    faultPoint("unpack.applied");
     crew.report(progressOf(step, "indexing"));
     await this.#snapshots.commitDraft(draft, {
       chainId: step.chainId,

@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { CancelledError, UnavailableError } from "../system/errors.js";
+import { outsideRequests } from "../system/request-context.js";
 import { type FromWorker, fromPlainError, type ToWorker } from "./worker-messages.js";
 
 /** How long a thread may take to end. One that waits in a system call does not hear that it is to. */
@@ -61,13 +62,15 @@ export class WorkerHost {
   }) {
     this.#name = o.name;
     const { youngGenerationMb: maxYoungGenerationSizeMb } = o;
-    this.#worker = new Worker(o.file, {
-      workerData: o.workerData,
-      name: o.name,
-      ...(maxYoungGenerationSizeMb === undefined
-        ? {}
-        : { resourceLimits: { maxYoungGenerationSizeMb } }),
-    });
+    const makeWorker = () =>
+      new Worker(o.file, {
+        workerData: o.workerData,
+        name: o.name,
+        ...(maxYoungGenerationSizeMb === undefined
+          ? {}
+          : { resourceLimits: { maxYoungGenerationSizeMb } }),
+      });
+    this.#worker = outsideRequests(makeWorker);
     let crash: Error | undefined;
     this.#worker.on("message", (message: FromWorker) => this.#receive(message, o.onEvent));
     this.#worker.on("error", (error) => {

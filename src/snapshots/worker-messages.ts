@@ -29,7 +29,13 @@ export interface PlainError {
 export function toPlainError(error: unknown): PlainError {
   if (!(error instanceof Error)) return { message: String(error) };
   const plain = { message: error.message, ...(error.stack ? { stack: error.stack } : {}) };
-  if (!(error instanceof BaseError)) return plain;
+  if (!(error instanceof BaseError)) {
+    const { code, errno, syscall } = error as NodeJS.ErrnoException;
+    if (code === undefined || errno === undefined || syscall === undefined) return plain;
+    // Node's own: a full disk must not look like a bug because a thread met it.
+    const details = { errno: Math.abs(errno), errnoName: code, syscall };
+    return { ...plain, code: "SYSCALL", details };
+  }
   const details =
     error instanceof SyscallError
       ? { errno: error.errno, errnoName: error.errnoName, syscall: error.syscall }

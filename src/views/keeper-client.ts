@@ -48,6 +48,8 @@ export class KeeperClient implements DescriptorStore {
       detached: true,
       stdio: ["ignore", "ignore", "inherit"],
       cwd: "/",
+      // The daemons that it starts are to get past the point where this one is to die.
+      env: { ...process.env, VARVE_FAULT: undefined },
     });
     keeper.on("error", () => undefined);
     keeper.unref();

@@ -11,6 +11,7 @@ import type { Log } from "../snapshots/log.js";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH } from "../system/constants.js";
+import type { Tally } from "../system/tally.js";
 import { readMounts } from "./mount-table.js";
 import type { SessionKeeper } from "./session-keeper.js";
 import { ViewHosts } from "./view-hosts.js";
@@ -30,6 +31,8 @@ export interface ProxyMountsOptions {
   readonly isAhead: boolean;
   /** Absent: mounts end with the daemon. */
   readonly keeper?: SessionKeeper | undefined;
+  /** Gets the counts of each mounted snapshot. */
+  readonly tallies?: Map<string, Tally> | undefined;
   readonly log: Log;
 }
 
@@ -49,6 +52,7 @@ export class ProxyMounts {
       quickWakeUps: o.quickWakeUps,
       isAhead: o.isAhead,
       keeper: o.keeper,
+      tallies: o.tallies,
       events: {
         // By us, or by somebody's umount(8): then it is mounted again when it is asked for.
         onEnded: () => undefined,

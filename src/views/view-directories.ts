@@ -8,6 +8,7 @@ import { WORK_INDEX, WORK_ORPHANS, WORK_TEMPORARY } from "../overlay/format.js";
 import type { LayerTasks } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
 import { syncDirectory } from "../snapshots/sync.js";
+import { faultPoint } from "../system/fault-points.js";
 
 const TEMPORARY = ".tmp-";
 // 64 bits: unique among any number of views, short enough for paths and tables.
@@ -57,16 +58,20 @@ export class ViewDirectories {
     for (const name of [WORK_TEMPORARY, WORK_INDEX, WORK_ORPHANS]) {
       mkdirSync(path.join(work, name), { recursive: true, mode: 0o700 });
     }
+    faultPoint("prepare.work");
     mkdirSync(upper, { mode: 0o700 });
     await syncDirectory(path.dirname(upper));
     await syncDirectory(this.#directory);
+    faultPoint("prepare.upper");
   }
 
   /** Removes a view's directories, for which there must be no row any more. Failures are logged. */
   async remove(viewId: string): Promise<void> {
+    faultPoint("remove.recorded");
     const removed = path.join(this.#directory, TEMPORARY + viewId);
     try {
       await fs.rename(path.join(this.#directory, viewId), removed);
+      faultPoint("remove.renamed");
       await this.#tasks.removeTree(removed);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return;

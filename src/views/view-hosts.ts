@@ -9,6 +9,7 @@ import { isOnTop, unmountFuse } from "../fuse/mount-point.js";
 import type { Inheritance } from "../fuse/session-options.js";
 import { WorkerHost, workerFile } from "../snapshots/worker-host.js";
 import { FailedPreconditionError, NotFoundError, UnavailableError } from "../system/errors.js";
+import { Tally } from "../system/tally.js";
 import type { KeptSession, SessionKeeper } from "./session-keeper.js";
 import {
   type MountResult,
@@ -60,6 +61,7 @@ export class ViewHosts {
   readonly #keeper: SessionKeeper | undefined;
   readonly #isAhead: boolean;
   readonly #forceGraceMs: number;
+  readonly #tallies: Map<string, Tally>;
   readonly #hosts = new Set<Host>();
   #started = 0;
   #closing = false;
@@ -76,6 +78,8 @@ export class ViewHosts {
     keeper?: SessionKeeper | undefined;
     quickWakeUps: boolean;
     isAhead?: boolean;
+    /** Gets the counts of each mounted view. */
+    tallies?: Map<string, Tally> | undefined;
     file?: string | undefined;
     forceGraceMs?: number | undefined;
     events: HostEvents;
@@ -84,6 +88,7 @@ export class ViewHosts {
     this.#forceGraceMs = o.forceGraceMs ?? FORCE_GRACE_MS;
     this.#options = { quickWakeUps: o.quickWakeUps };
     this.#keeper = o.keeper;
+    this.#tallies = o.tallies ?? new Map();
     o.keeper?.onLost(() => this.#keepAll());
     this.#file = o.file ?? workerFile(import.meta.url, "view-worker");
     this.#events = o.events;
@@ -146,12 +151,15 @@ export class ViewHosts {
   async #serve(task: MountTask, inheritance: Inheritance | undefined): Promise<MountResult> {
     const host = this.#leastBusy();
     const notes = this.#keeper?.notes(task.viewId);
-    const serveTask: ServeTask = { ...task, inheritance, notes };
+    const tally = this.#tallies.get(task.viewId) ?? new Tally();
+    this.#tallies.set(task.viewId, tally);
+    const serveTask: ServeTask = { ...task, inheritance, notes, tally: tally.memory };
     host.views.set(task.viewId, served(task));
     try {
       return await ask<MountResult>(host, "serve", task.viewId, serveTask);
     } catch (error) {
       host.views.delete(task.viewId);
+      this.#tallies.delete(task.viewId);
       throw error;
     }
   }
@@ -165,6 +173,7 @@ export class ViewHosts {
     }
     await Promise.race([host.worker.call("unmount", task), view.taken]);
     host.views.delete(task.viewId);
+    this.#tallies.delete(task.viewId);
     this.#keeper?.release(task.viewId);
   }
 
@@ -302,6 +311,7 @@ export class ViewHosts {
     if (event.kind === "warn") {
       this.#events.onWarning(event.viewId, event.message);
     } else if (!host.lost.delete(event.viewId) && host.views.delete(event.viewId)) {
+      this.#tallies.delete(event.viewId);
       this.#keeper?.release(event.viewId);
       this.#events.onEnded(event.viewId);
     }

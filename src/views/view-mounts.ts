@@ -10,6 +10,8 @@ import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH } from "../system/constants.js";
 import { FailedPreconditionError } from "../system/errors.js";
+import { faultPoint } from "../system/fault-points.js";
+import type { Tally } from "../system/tally.js";
 import type { IoInUse } from "./io-mode.js";
 import { readMounts } from "./mount-table.js";
 import { prepareTarget } from "./mount-target.js";
@@ -36,6 +38,7 @@ export class ViewMounts {
     forceGraceMs: number | undefined;
     quickWakeUps: boolean;
     keeper: SessionKeeper | undefined;
+    tallies?: Map<string, Tally> | undefined;
     log: Log;
     onLost(viewId: string): void;
   }) {
@@ -47,6 +50,7 @@ export class ViewMounts {
       file: o.workerFile,
       forceGraceMs: o.forceGraceMs,
       quickWakeUps: o.quickWakeUps,
+      tallies: o.tallies,
       events: {
         onEnded: (viewId) => {
           this.#log.info(`view ${viewId}: unmounted`);
@@ -79,6 +83,7 @@ export class ViewMounts {
    * @returns where it is mounted, as the kernel's mount table has it
    */
   async mount(task: Omit<MountTask, "target">, target: string | undefined): Promise<string> {
+    faultPoint("prepare.recorded");
     const wanted = target ?? (await this.#makeDefaultTarget(task.viewId));
     // A target below our own directory may have been removed since it was last used.
     if (wanted === this.#defaultTarget(task.viewId)) await this.#makeDefaultTarget(task.viewId);
@@ -86,6 +91,7 @@ export class ViewMounts {
     try {
       const { io } = await this.#hosts.mount({ ...task, target: prepared.path });
       this.#io.set(task.viewId, io);
+      faultPoint("mount.mounted");
       return prepared.path;
     } catch (error) {
       if (prepared.created) await fs.rmdir(prepared.path).catch(() => undefined);
@@ -112,6 +118,7 @@ export class ViewMounts {
   async unmount(view: ViewRow, force: boolean): Promise<void> {
     try {
       await this.#hosts.unmount({ viewId: view.id, force });
+      faultPoint("unmount.unmounted");
       await this.removeDefaultTarget(view.id);
     } catch (error) {
       throw await withUsers(view, error);
@@ -143,6 +150,10 @@ export class ViewMounts {
       if (mount.type !== MOUNT_TYPE || !known.has(mount.source)) continue;
       await this.#detach(mount.mountPoint);
       this.#log.info(`detached the dead mount of an earlier daemon on ${mount.mountPoint}`);
+    }
+    // An unmount or a removal that was cut short leaves its target.
+    for (const viewId of await fs.readdir(this.#directory)) {
+      if (!this.isServed(viewId)) await this.removeDefaultTarget(viewId);
     }
   }
 

@@ -40,6 +40,8 @@ export interface MountResult {
 /** Serve one view, mounted by this task or, with `inheritance`, before. */
 export interface ServeTask extends MountTask {
   readonly inheritance: Inheritance | undefined;
+  /** The memory of the view's tally. */
+  readonly tally: SharedArrayBuffer;
   /** How the names of files begin in which the session leaves notes for its successor; undefined: it will have none. */
   readonly notes: string | undefined;
 }

@@ -14,6 +14,7 @@ import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
 import { serveWorker } from "../snapshots/worker-server.js";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
 import { SharedMemory } from "../system/shared-memory.js";
+import { Tally } from "../system/tally.js";
 import { noPassthrough, stackDepthFor } from "./io-mode.js";
 import { SharedIndexes } from "./shared-indexes.js";
 import {
@@ -70,7 +71,9 @@ function openFileSystem(task: ServeTask, index: ChainIndex): OverlayFileSystem {
   const { notes } = task;
   const memory = () => new SharedMemory(`${notes}.opens`, { isNew: !inherited });
   const opens = notes === undefined ? {} : { openTable: () => new OpenTable(memory()) };
-  return new OverlayFileSystem({ index, layerDirs, privileged, inherited, ...writable, ...opens });
+  const tally = new Tally(task.tally);
+  const parts = { index, layerDirs, privileged, inherited, tally };
+  return new OverlayFileSystem({ ...parts, ...writable, ...opens });
 }
 
 function sessionOptions(
@@ -79,8 +82,9 @@ function sessionOptions(
   stackDepth: StackDepth,
 ): SessionOptions {
   const { viewId, notes, privileged, readOnly, target } = task;
+  const tally = new Tally(task.tally);
   return {
-    ...{ target, fileSystem, readOnly, privileged, stackDepth, quickWakeUps },
+    ...{ target, fileSystem, readOnly, privileged, stackDepth, quickWakeUps, tally },
     subtype: "varve",
     source: sourceOf(viewId),
     ...(notes === undefined ? {} : { exchangeNote: new ExchangeNote(`${notes}.exchange`) }),

@@ -18,6 +18,7 @@ import type { SnapshotStore } from "../snapshots/snapshot-store.js";
 import { syncFileSystem } from "../snapshots/sync.js";
 import { bootId } from "../system/boot-id.js";
 import { NotFoundError } from "../system/errors.js";
+import type { Tally } from "../system/tally.js";
 import type { IoInUse } from "./io-mode.js";
 import { KeyLocks } from "./key-locks.js";
 import { restoreMounts } from "./restart-policy.js";
@@ -72,6 +73,8 @@ export class Views {
     quickWakeUps: boolean;
     /** Absent: views end with their daemon, and are mounted again by the next. */
     keeper?: SessionKeeper | undefined;
+    /** Gets the counts of each mounted view, by its ID. */
+    tallies?: Map<string, Tally>;
     log: Log;
   }) {
     this.#database = o.database;
@@ -88,8 +91,7 @@ export class Views {
       workerFile: o.workerFile,
       forceGraceMs: o.forceGraceMs,
       quickWakeUps: o.quickWakeUps,
-      keeper: o.keeper,
-      log: o.log,
+      ...{ keeper: o.keeper, tallies: o.tallies, log: o.log },
       onLost: (viewId) => this.#markUnmounted(viewId),
     });
   }
@@ -183,17 +185,12 @@ export class Views {
     this.checkNewName(name);
     this.#snapshots.layerDirs(o.chainId); // throws for a chain that is not unpacked
     const id = this.#directories.newId();
-    const { imageId, manifestDigest, chainId, readOnly } = o;
+    const { image, imageId, manifestDigest, chainId, readOnly } = o;
     try {
       if (!readOnly) await this.#directories.create(id);
       const row = {
-        id,
-        name,
-        image: o.image,
-        imageId,
-        manifestDigest,
+        ...{ id, name, image, imageId, manifestDigest, readOnly },
         ...(chainId === undefined ? {} : { chainId }),
-        readOnly,
         target: "",
         mounted: false,
         ...(o.isTransient === true ? { labels: { [TRANSIENT_LABEL]: "true" } } : {}),
@@ -332,7 +329,10 @@ export class Views {
     );
     if (io !== undefined) this.#database.views.setIo(view.id, io);
     if (restart !== undefined) this.#database.views.setRestart(view.id, restart);
-    this.#database.views.setMounted(view.id, mountedOn, bootId);
+    const record = () => this.#database.views.setMounted(view.id, mountedOn, bootId);
+    // Of transient views a power cut leaves nothing in any case: nobody waits for the disk.
+    if (isTransient(view)) this.#database.lazyTransaction(record);
+    else record();
     const mounted = this.#database.views.get(view.id)!;
     this.#tell("mount", mounted);
     return mounted;

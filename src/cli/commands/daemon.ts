@@ -25,6 +25,7 @@ interface DaemonFlags {
   readonly containerdAddress?: string;
   readonly criSocket?: string;
   readonly healthAddress?: string;
+  readonly metricsAddress?: string;
   readonly maxLayerGib?: number;
   readonly maxLayerRatio?: number;
   readonly gcHigh?: number;
@@ -77,6 +78,10 @@ export function define(command: VarveCommand, cli: CliContext): void {
     )
     .option("--cri-socket <path>", "Also be the image service of a kubelet, on this socket")
     .option("--health-address <host:port>", "Answer gRPC health checks here, too")
+    .option(
+      "--metrics-address <host:port>",
+      "Serve Prometheus metrics here, too: http://HOST:PORT/metrics",
+    )
     .option("--max-layer-gib <count>", "Refuse layers that unpack to more (default: 1024)", countOf)
     .option(
       "--max-layer-ratio <count>",
@@ -127,7 +132,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
   process.stdout.removeAllListeners("error");
   const { root, state, socket, config } = globals;
   const { containerdSocket, containerdMounts, containerdAddress } = flags;
-  const { criSocket, healthAddress, gcHigh, gcLow, io } = flags;
+  const { criSocket, healthAddress, metricsAddress, gcHigh, gcLow, io } = flags;
   const { logLevel, keepMounts, fuseWorkers, unpackWorkers, maxLayerGib, maxLayerRatio } = flags;
   const code = await daemon.runDaemon({
     root,
@@ -149,6 +154,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     containerdAddress,
     criSocket,
     healthAddress,
+    metricsAddress,
     maxLayerGib,
     maxLayerRatio,
     gcHigh,

@@ -14,6 +14,7 @@ import type { PackedLayer } from "../../layers/pack.js";
 import type { ViewRow } from "../../metadata/view-table.js";
 import type { PackEvent, UpperTask } from "../../snapshots/layer-tasks.js";
 import { FailedPreconditionError, InvalidArgumentError } from "../../system/errors.js";
+import { faultPoint } from "../../system/fault-points.js";
 import type { ViewHold } from "../../views/view-hold.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
@@ -188,11 +189,13 @@ async function commitLayer(core: Core, o: LayerRequest): Promise<FullLayer | und
   try {
     const packed = await pack(core, o, o.upper, outputPath);
     if (packed.empty) return undefined;
+    faultPoint("commit.packed");
     for (const warning of packed.warnings) core.log.warn(`commit view ${o.view.name}: ${warning}`);
     o.onProgress(progress(o.view, "writing", packed.size));
     const { digest, diffId, mediaType, size } = packed;
     const labels = { [UNCOMPRESSED_LABEL]: diffId };
     await core.content.adoptFile(outputPath, digest, size, { mediaType, lease: o.lease, labels });
+    faultPoint("commit.layer");
     return packed;
   } finally {
     await rm(outputPath, { force: true });
@@ -267,10 +270,12 @@ export async function writeImage(core: Core, o: ImageRequest): Promise<CommitRes
     mediaType: configDescriptor.mediaType,
     lease,
   });
+  faultPoint("commit.config");
   await core.content.writeBlob(files.manifestBytes, {
     mediaType: manifestDescriptor.mediaType,
     lease,
   });
+  faultPoint("commit.manifest");
   return {
     id: files.id,
     digest: manifestDescriptor.digest,

@@ -62,16 +62,31 @@ async function mountNew(
     readOnly: request.readOnly,
     io: request.io,
     restart: request.restart,
+    // Until it is mounted: of a mount that a crash cuts short nothing is left, and its name is free.
+    isTransient: true,
   });
   try {
-    const mounted = await core.views.mount(view.id, target);
+    await core.views.mount(view.id, target);
     // Nobody would know that it is there.
     if (request.signal?.aborted === true) throw new CancelledError("mount: cancelled");
-    return mounted;
+    return settle(core, view.id);
   } catch (error) {
     await core.views.remove(view.id, true);
     throw error;
   }
+}
+
+/** The view is the user's from here on, durably. */
+function settle(core: Core, id: string): ViewRow {
+  core.database.views.setLabels(id, {});
+  const view = core.views.get(id);
+  const { name, image, imageId, target } = view;
+  for (const action of ["create", "mount"]) {
+    core.events.publish("view", action, id, { name, image, imageId, target });
+  }
+  // Lines about what goes on in it name the view; this one, the request that mounted it, too.
+  core.log.info(`view ${name} (${id}) mounted on ${target}`);
+  return view;
 }
 
 /** Mounts a view where it was mounted last. @throws what `Views.mount` throws */

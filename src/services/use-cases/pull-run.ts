@@ -13,6 +13,7 @@ import type { ReferenceTarget } from "../../metadata/reference-table.js";
 import type { RegistryAccess } from "../../registry/access.js";
 import type { Repository } from "../../registry/repository.js";
 import { CancelledError } from "../../system/errors.js";
+import { faultPoint } from "../../system/fault-points.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
 import { keepLayer } from "./kept-layers.js";
@@ -106,9 +107,12 @@ export class Pull {
     const reference = this.#reference;
     const before = this.#core.database.references.get(reference)?.target.digest;
     const target = await this.#resolve(lease);
+    faultPoint("pull.resolved");
     await this.#fetch(target, lease);
+    faultPoint("pull.fetched");
     if (this.#controller.signal.aborted) throw new CancelledError(`pull ${reference}: cancelled`);
     const { id } = await images.create(reference, target);
+    faultPoint("pull.named");
     if (this.#request.unpack && this.#choice.all) {
       await unpackImage(this.#core, { ...this.#request, reference, platform: "" }, async () => {});
     }
@@ -188,6 +192,7 @@ export class Pull {
   async #store(descriptor: Descriptor, bytes: Buffer, lease: string): Promise<void> {
     const { digest, mediaType } = descriptor;
     await this.#core.content.writeBlob(bytes, { expected: digest, mediaType, lease });
+    faultPoint("pull.document");
   }
 
   async #fetchLayer(descriptor: Descriptor, lease: string): Promise<void> {
@@ -205,6 +210,7 @@ export class Pull {
     try {
       await registries.fetch(descriptor, options);
       keepLayer(this.#core.database, this.#reference, descriptor.digest);
+      faultPoint("pull.layer");
       arrival.resolve();
     } catch (error) {
       arrival.reject(error);

@@ -10,6 +10,7 @@ import type { Repository } from "../../registry/repository.js";
 import { rememberSource, sourcesOf } from "../../registry/source-labels.js";
 import { hasManifest, uploadBlob, uploadManifest } from "../../registry/upload.js";
 import { CancelledError, InvalidArgumentError, NotFoundError } from "../../system/errors.js";
+import { faultPoint } from "../../system/fault-points.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
 import { withLease } from "./transient-lease.js";
@@ -59,6 +60,7 @@ export async function pushImage(core: Core, request: PushRequest): Promise<Pushe
   const resource = { type: "content", id: plan.target.digest } as const;
   await withLease(core.database, [resource], async () => {
     await sendBlobs(core, repository, plan, request);
+    faultPoint("push.blobs");
     await checkAbsent(repository, plan, request);
     await sendManifests(core, repository, plan, tag ?? plan.target.digest, request);
   });
@@ -130,6 +132,7 @@ async function sendBlob(
     signal,
     report: (current) => report("uploading", current),
   });
+  faultPoint("push.blob");
   rememberSource(core.content, digest, repository.name);
   report(outcome === "sent" ? "done" : outcome, total);
 }
@@ -163,5 +166,6 @@ async function sendManifests(
     const bytes = await core.content.readBlob(digest, MAX_MANIFEST_BYTES);
     const name = digest === plan.target.digest ? reference : digest;
     await uploadManifest(repository, name, { mediaType, bytes }, request.signal);
+    faultPoint("push.manifest");
   }
 }

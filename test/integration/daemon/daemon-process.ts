@@ -36,12 +36,20 @@ export class DaemonSandbox {
 
   /** Starts a daemon that may fail; resolves with the exit code, or undefined once it listens. */
   async tryStart(...flags: string[]): Promise<number | undefined> {
+    return this.#spawn({}, flags);
+  }
+
+  async #spawn(
+    variables: Readonly<Record<string, string>>,
+    flags: readonly string[],
+  ): Promise<number | undefined> {
     // Unless a test says otherwise it starts the next daemon itself, and a dead one's views are dead.
     const unsupervised = flags.includes("--supervise") ? [] : ["--no-supervise"];
     const directories = ["--root", this.path("root"), "--state", this.path("state")];
     const given = [...directories, ...unsupervised, ...flags];
     const child = spawn(process.execPath, [ENTRY, ...given], {
       stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, ...variables },
     });
     this.#child = child;
     child.stderr.on("data", (chunk: Buffer) => {
@@ -55,10 +63,17 @@ export class DaemonSandbox {
   }
 
   async start(...flags: string[]): Promise<void> {
-    const code = await this.tryStart(...flags);
+    await this.startWith({}, ...flags);
+  }
+
+  /** Starts a daemon with more environment variables. */
+  async startWith(variables: Readonly<Record<string, string>>, ...flags: string[]): Promise<void> {
+    const code = await this.#spawn(variables, flags);
     if (code !== undefined) throw new Error(`daemon ended with ${code}:\n${this.#log}`);
     // It listens before it is ready, and answers when it is.
-    await this.client.version();
+    await this.client.version().catch((error: Error) => {
+      throw new Error(`${error.message}:\n${this.#log}`);
+    });
   }
 
   /** Sends a signal and waits for the end; the exit code, null for death by signal. */
@@ -69,6 +84,14 @@ export class DaemonSandbox {
     child.kill(signal);
     const [code] = (await exit) as [number | null];
     return code;
+  }
+
+  /** The signal that the daemon dies of, when it has died. */
+  async deathSignal(): Promise<NodeJS.Signals | null> {
+    const child = this.#child;
+    if (child === undefined) return null;
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    return child.signalCode;
   }
 
   /** The daemon at work, which a keeper may have started; 0 while there is none. */

@@ -1,0 +1,128 @@
+/** Unpacked layers: every row has its directory, its index says what its tree says, its tree what its blob says. */
+
+import { existsSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import path from "node:path";
+import { type Digest, hexOf } from "../../content/digest.js";
+import type { SnapshotRow } from "../../metadata/snapshot-table.js";
+import { BaseError, CancelledError } from "../../system/errors.js";
+import type { Core } from "../core.js";
+import { type CheckOptions, STRAY_AGE_MS } from "./faults.js";
+import { repairSnapshots } from "./repair-snapshots.js";
+
+/** A snapshot that is not what it should be. */
+export interface DamagedSnapshot {
+  readonly row: SnapshotRow;
+  readonly kind: "snapshot-missing" | "snapshot-damaged";
+  readonly problem: string;
+}
+
+/** What came of it. */
+export interface SnapshotsChecked {
+  readonly verifiedBytes: number;
+  readonly unverified: string[];
+}
+
+/** Checks all snapshots, bases first, and makes damaged ones again from their blobs. */
+export async function checkSnapshots(core: Core, o: CheckOptions): Promise<SnapshotsChecked> {
+  const damaged: DamagedSnapshot[] = [];
+  const bad = new Set<string>();
+  const outcome: { verifiedBytes: number; unverified: string[] } = {
+    verifiedBytes: 0,
+    unverified: [],
+  };
+  for (const row of basesFirst(core.snapshots.list())) {
+    if (o.signal?.aborted === true) throw new CancelledError("check: cancelled");
+    o.onProgress?.({ id: row.name, action: "verifying", current: 0, total: 0 });
+    const verdict = await examine(core, row, bad, o, outcome);
+    if (verdict === undefined || !core.snapshots.has(row.name as Digest)) continue;
+    bad.add(row.name);
+    damaged.push({ row, ...verdict });
+  }
+  await repairSnapshots(core, damaged, o);
+  await checkStraySnapshots(core, o);
+  return outcome;
+}
+
+function basesFirst(rows: readonly SnapshotRow[]): SnapshotRow[] {
+  const children = new Map<string, SnapshotRow[]>();
+  for (const row of rows) {
+    const siblings = children.get(row.parent ?? "");
+    if (siblings === undefined) children.set(row.parent ?? "", [row]);
+    else siblings.push(row);
+  }
+  const ordered = [...(children.get("") ?? [])];
+  // What is appended is met later by the same loop.
+  for (const row of ordered) ordered.push(...(children.get(row.name) ?? []));
+  return ordered;
+}
+
+type Verdict = Omit<DamagedSnapshot, "row"> | undefined;
+
+async function examine(
+  core: Core,
+  row: SnapshotRow,
+  bad: ReadonlySet<string>,
+  o: CheckOptions,
+  outcome: { verifiedBytes: number; unverified: string[] },
+): Promise<Verdict> {
+  const chainId = row.name as Digest;
+  const missing = [core.snapshots.treeOf(chainId), core.snapshots.indexPath(chainId)!].find(
+    (file) => !existsSync(file),
+  );
+  if (missing !== undefined) {
+    return { kind: "snapshot-missing", problem: `its ${path.basename(missing)} is missing` };
+  }
+  if (row.parent !== undefined && bad.has(row.parent)) {
+    return { kind: "snapshot-damaged", problem: `it stands on ${row.parent}, which is damaged` };
+  }
+  try {
+    const difference = await core.snapshots.verifyIndex(row);
+    if (difference !== undefined) return { kind: "snapshot-damaged", problem: difference };
+    if (!o.verifyContent) return undefined;
+    return await examineContent(core, row, o, outcome);
+  } catch (error) {
+    if (!(error instanceof BaseError) || error instanceof CancelledError) throw error;
+    return { kind: "snapshot-damaged", problem: error.message };
+  }
+}
+
+async function examineContent(
+  core: Core,
+  row: SnapshotRow,
+  o: CheckOptions,
+  outcome: { verifiedBytes: number; unverified: string[] },
+): Promise<Verdict> {
+  const blob = core.snapshots.blobOf(row.name as Digest);
+  if (blob === undefined || !core.content.has(blob)) {
+    outcome.unverified.push(row.name);
+    return undefined;
+  }
+  const { mediaType } = core.content.info(blob);
+  const source = { blob, blobPath: core.content.path(blob), mediaType };
+  const difference = await core.snapshots.verifyContent(row, source, o.signal);
+  outcome.verifiedBytes += row.sizeBytes;
+  return difference === undefined
+    ? undefined
+    : { kind: "snapshot-damaged", problem: `it is not what ${blob} holds: ${difference}` };
+}
+
+/** Directories of no row: drafts of dead work, and what a removal left. */
+async function checkStraySnapshots(core: Core, o: CheckOptions): Promise<void> {
+  const directory = path.join(core.paths.root, "snapshots");
+  for (const name of await readdir(directory)) {
+    const found = await stat(path.join(directory, name)).catch(() => undefined);
+    if (found === undefined || Date.now() - found.ctimeMs < STRAY_AGE_MS) continue;
+    const rows = core.snapshots.list();
+    if (rows.some((row) => hexOf(row.name as Digest) === name)) continue;
+    if (new Set(core.unpacker.busy()).has(`sha256:${name}`)) continue;
+    if (o.repair) await core.tasks.removeTree(path.join(directory, name));
+    o.onFault({
+      kind: "snapshot-stray",
+      object: path.join("snapshots", name),
+      problem: "no row of the database knows this directory",
+      isRepaired: o.repair,
+      remedy: o.repair ? "removed" : '"varve check --repair" removes it',
+    });
+  }
+}
