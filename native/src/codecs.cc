@@ -1,41 +1,35 @@
-// Compression on the thread pool.
+// Compression and hashing on the thread pool.
 #include "codecs.hh"
 
+#include <algorithm>
 #include <memory>
 
 #include "arguments.hh"
 #include "deflate.hh"
+#include "pool_call.hh"
+#include "sha256.hh"
 
 namespace varve {
-namespace {
 
-// One piece in flight; owned by the work item from queueing to completion.
-struct PendingDeflate {
-  int level;
-  Slice data;
-  size_t history;
-  Bytes out;
-  // Keep the memory of both buffers.
-  napi_ref references[2] = {};
-  size_t written = 0;
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
+// What CreateSha256 made.
+struct Hash {
+  Sha256* state = nullptr;
+  napi_value value = nullptr;
 };
 
-void RunDeflate(napi_env, void* data) {
-  auto* pending = static_cast<PendingDeflate*>(data);
-  const auto& [bytes, length] = pending->data;
-  pending->written = Deflate(pending->level, bytes, pending->history, length, pending->out.data);
-}
+template <>
+struct Decoder<Hash> {
+  static constexpr size_t kCount = 1;
+  static int Read(napi_env env, const napi_value* from, Hash& to) {
+    to.value = from[0];
+    void* data = nullptr;
+    if (napi_get_value_external(env, from[0], &data) != napi_ok) return kWrongType;
+    to.state = static_cast<Sha256*>(data);
+    return 0;
+  }
+};
 
-void FinishDeflate(napi_env env, napi_status status, void* data) {
-  std::unique_ptr<PendingDeflate> pending(static_cast<PendingDeflate*>(data));
-  for (napi_ref reference : pending->references) napi_delete_reference(env, reference);
-  const int64_t result =
-      status == napi_cancelled ? -ECANCELED : static_cast<int64_t>(pending->written);
-  napi_resolve_deferred(env, pending->deferred, MakeNumber(env, result));
-  napi_delete_async_work(env, pending->work);
-}
+namespace {
 
 napi_value DeflateAsync(napi_env env, int32_t level, const Kept<Slice>& data, int64_t history,
                         const Kept<Bytes>& out) {
@@ -44,32 +38,51 @@ napi_value DeflateAsync(napi_env env, int32_t level, const Kept<Slice>& data, in
                          history <= length && length <= INT32_MAX &&
                          out.length >= DeflateBound(static_cast<size_t>(length - history));
   if (!isInRange) return MakeNumber(env, -EINVAL);
-  auto pending = std::make_unique<PendingDeflate>();
-  pending->level = level;
-  pending->data = data;
-  pending->history = static_cast<size_t>(history);
-  pending->out = out;
-  napi_value label = nullptr;
-  napi_value promise = nullptr;
-  napi_create_string_utf8(env, "varve:deflate", NAPI_AUTO_LENGTH, &label);
-  if (napi_create_promise(env, &pending->deferred, &promise) != napi_ok) return nullptr;
-  napi_create_reference(env, data.value, 1, &pending->references[0]);
-  napi_create_reference(env, out.value, 1, &pending->references[1]);
-  napi_create_async_work(env, nullptr, label, RunDeflate, FinishDeflate, pending.get(),
-                         &pending->work);
-  if (napi_queue_async_work(env, pending->work) != napi_ok) {
-    FinishDeflate(env, napi_cancelled, pending.release());
-    return promise;
-  }
-  pending.release();  // FinishDeflate frees it
-  return promise;
+  const auto work = [level, from = Slice{data}, history, to = Bytes{out}] {
+    return static_cast<int64_t>(
+        Deflate(level, from.data, static_cast<size_t>(history), from.length, to.data));
+  };
+  return CallOnPool(env, "varve:deflate", work, {data.value, out.value});
 }
 
 int64_t RoomForDeflate(int64_t length) {
   return length < 0 ? -EINVAL : static_cast<int64_t>(DeflateBound(static_cast<size_t>(length)));
 }
 
+void DestroyHash(napi_env, void* data, void*) { delete static_cast<Sha256*>(data); }
+
+// undefined where Node exports no OpenSSL.
+napi_value CreateSha256(napi_env env) {
+  auto hash = std::make_unique<Sha256>();
+  napi_value value = nullptr;
+  if (!hash->isAvailable()) {
+    napi_get_undefined(env, &value);
+    return value;
+  }
+  if (napi_create_external(env, hash.get(), DestroyHash, nullptr, &value) != napi_ok) return nullptr;
+  hash.release();  // DestroyHash frees it
+  return value;
+}
+
+napi_value HashAsync(napi_env env, const Hash& hash, const Kept<Slice>& data) {
+  const auto work = [state = hash.state, from = Slice{data}] {
+    state->Update(from.data, from.length);
+    return int64_t{0};
+  };
+  return CallOnPool(env, "varve:hash", work, {hash.value, data.value});
+}
+
+int64_t FinishHash(const Hash& hash, const Bytes& out) {
+  const auto digest = hash.state->Finish();
+  if (out.length != digest.size()) return -EINVAL;
+  std::copy(digest.begin(), digest.end(), out.data);
+  return 0;
+}
+
 constexpr Method kMethods[] = {
+    {"createSha256", Bind<CreateSha256>},
+    {"hashAsync", Bind<HashAsync>},
+    {"finishHash", Bind<FinishHash>},
     {"deflateAsync", Bind<DeflateAsync>},
     {"deflateBound", Bind<RoomForDeflate>},
 };

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "arguments.hh"
 
@@ -13,6 +14,7 @@ namespace {
 struct PoolCall {
   std::function<int64_t()> work;
   int64_t result = 0;
+  std::vector<napi_ref> references;
   napi_deferred deferred = nullptr;
   napi_async_work item = nullptr;
 };
@@ -24,6 +26,7 @@ void Run(napi_env, void* data) {
 
 void Finish(napi_env env, napi_status status, void* data) {
   std::unique_ptr<PoolCall> call(static_cast<PoolCall*>(data));
+  for (napi_ref reference : call->references) napi_delete_reference(env, reference);
   if (status == napi_cancelled) call->result = -ECANCELED;
   napi_resolve_deferred(env, call->deferred, MakeNumber(env, call->result));
   napi_delete_async_work(env, call->item);
@@ -31,17 +34,22 @@ void Finish(napi_env env, napi_status status, void* data) {
 
 }  // namespace
 
-napi_value CallOnPool(napi_env env, const char* label, std::function<int64_t()> work) {
+napi_value CallOnPool(napi_env env, const char* label, std::function<int64_t()> work,
+                      std::initializer_list<napi_value> kept) {
   auto call = std::make_unique<PoolCall>();
   call->work = std::move(work);
   napi_value name = nullptr;
   napi_value promise = nullptr;
   napi_create_string_utf8(env, label, NAPI_AUTO_LENGTH, &name);
   if (napi_create_promise(env, &call->deferred, &promise) != napi_ok) return nullptr;
+  for (napi_value object : kept) {
+    napi_create_reference(env, object, 1, &call->references.emplace_back());
+  }
   napi_create_async_work(env, nullptr, name, Run, Finish, call.get(), &call->item);
   if (napi_queue_async_work(env, call->item) != napi_ok) {
-    napi_delete_async_work(env, call->item);
-    napi_resolve_deferred(env, call->deferred, MakeNumber(env, -EAGAIN));
+    call->work = [] { return -EAGAIN; };
+    Run(env, call.get());
+    Finish(env, napi_ok, call.release());
     return promise;
   }
   call.release();  // Finish frees it

@@ -26,10 +26,17 @@ interface Block {
   readonly output: Buffer;
 }
 
+/** Where the bytes go; each is left alone until the promise resolves. Called in order. */
+export interface GzipSinks {
+  /** What came in, `data[start, start + length)`. */
+  input(data: Buffer, start: number, length: number): Promise<void>;
+  output(chunk: Buffer): Promise<void>;
+}
+
 /** Bytes in, gzip bytes out, in order. */
 export class GzipEncoder {
   readonly #level: number;
-  readonly #output: (chunk: Buffer) => void;
+  readonly #sinks: GzipSinks;
   readonly #maxJobs = availableParallelism() + 1;
   readonly #free: Block[] = [];
   #block = newBlock();
@@ -44,14 +51,17 @@ export class GzipEncoder {
   /** Tells the writer that waits for room that a block has been put out. */
   #wake: (() => void) | undefined;
 
-  /**
-   * @param level 1 to 9
-   * @param output called with the compressed bytes in order; they are valid during the call
-   */
-  constructor(level: number, output: (chunk: Buffer) => void) {
+  /** @param level 1 to 9 */
+  constructor(level: number, sinks: GzipSinks) {
     this.#level = level;
-    this.#output = output;
-    output(HEADER);
+    this.#sinks = sinks;
+    this.#send(HEADER);
+  }
+
+  #send(chunk: Buffer): void {
+    this.#sinks.output(chunk).catch((error: unknown) => {
+      this.#failure ??= error;
+    });
   }
 
   /** Takes a copy of `chunk`. A promise, when there is one, must be awaited before the next call. */
@@ -76,7 +86,7 @@ export class GzipEncoder {
     const trailer = Buffer.alloc(8);
     trailer.writeUInt32LE(this.#crc, 0);
     trailer.writeUInt32LE(this.#size % 2 ** 32, 4);
-    this.#output(Buffer.concat([LAST_BLOCK, trailer]));
+    await this.#sinks.output(Buffer.concat([LAST_BLOCK, trailer]));
   }
 
   async #room(): Promise<void> {
@@ -110,13 +120,16 @@ export class GzipEncoder {
     block.input.copy(this.#block.input, WINDOW_BYTES - this.#history, end - this.#history, end);
     this.#fill = 0;
     this.#jobs++;
-    this.#tail = this.#tail.then(() => this.#putOut(job, block));
+    const taken = this.#sinks.input(block.input, WINDOW_BYTES, end - WINDOW_BYTES);
+    this.#tail = this.#tail.then(() => this.#putOut(job, taken, block));
   }
 
-  async #putOut(job: Promise<number> | number, block: Block): Promise<void> {
+  async #putOut(job: Promise<number> | number, taken: Promise<void>, block: Block): Promise<void> {
     try {
       const length = must(await job, "deflate", "layer");
-      if (this.#failure === undefined) this.#output(block.output.subarray(0, length));
+      const sent =
+        this.#failure === undefined && this.#sinks.output(block.output.subarray(0, length));
+      await Promise.all([taken, sent]);
     } catch (error) {
       this.#failure ??= error;
     }

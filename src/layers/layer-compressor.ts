@@ -8,14 +8,16 @@
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { closeSync, fsync, openSync, rmSync, writeSync } from "node:fs";
 import { promisify } from "node:util";
 import type { Digest } from "../content/digest.js";
+import { sys } from "../system/addon.js";
+import { must } from "../system/errno.js";
 import { InvalidArgumentError, UnavailableError } from "../system/errors.js";
 import { type Compression, requireZstd } from "./compression.js";
-import { GzipEncoder } from "./gzip-encoder.js";
+import { GzipEncoder, type GzipSinks } from "./gzip-encoder.js";
+import { PoolHash } from "./pool-hash.js";
 
 /** Settings of a LayerCompressor. */
 export interface LayerCompressorOptions {
@@ -55,19 +57,26 @@ interface Encoder {
 export class LayerCompressor {
   readonly #path: string;
   readonly #isTemporary: boolean;
-  readonly #tarHash = createHash("sha256");
-  readonly #blobHash = createHash("sha256");
+  readonly #tarHash = new PoolHash();
+  readonly #blobHash = new PoolHash();
   readonly #encoder: Encoder;
   #fd: number;
   #tarBytes = 0;
   #size = 0;
+  /** Bytes that the disk was asked for, and its last answer. */
+  #flushed = 0;
+  #flush: Promise<number> = Promise.resolve(0);
+  #isFlushing = false;
 
   private constructor(options: LayerCompressorOptions, level: number) {
     this.#path = options.outputPath;
     this.#isTemporary = options.isTemporary === true;
     this.#fd = openSync(options.outputPath, "w", 0o644);
     try {
-      this.#encoder = makeEncoder(options.compression, level, (chunk) => this.#output(chunk));
+      this.#encoder = makeEncoder(options.compression, level, {
+        input: (data, start, length) => this.#tarHash.update(data, start, length),
+        output: (chunk) => this.#output(chunk),
+      });
     } catch (error) {
       this.abort();
       throw error;
@@ -97,7 +106,6 @@ export class LayerCompressor {
    * backpressure that bounds memory.
    */
   write(chunk: Buffer): Promise<void> | undefined {
-    this.#tarHash.update(chunk);
     this.#tarBytes += chunk.length;
     return this.#encoder.write(chunk);
   }
@@ -105,13 +113,14 @@ export class LayerCompressor {
   /** Completes the blob; its file is on disk (fsync) on return unless temporary, its name is not. */
   async finish(): Promise<CompressedLayer> {
     await this.#encoder.finish();
+    must(await this.#flush, "fdatasync", this.#path);
     if (!this.#isTemporary) await promisify(fsync)(this.#fd);
     closeSync(this.#fd);
     this.#fd = -1;
     return {
-      digest: `sha256:${this.#blobHash.digest("hex")}` as Digest,
+      digest: await this.#blobHash.digest(),
       size: this.#size,
-      diffId: `sha256:${this.#tarHash.digest("hex")}` as Digest,
+      diffId: await this.#tarHash.digest(),
       tarBytes: this.#tarBytes,
     };
   }
@@ -125,14 +134,35 @@ export class LayerCompressor {
     rmSync(this.#path, { force: true });
   }
 
-  #output(chunk: Buffer): void {
+  async #output(chunk: Buffer): Promise<void> {
     // A block that was still at work when the caller gave up.
     if (this.#fd < 0) return;
-    this.#blobHash.update(chunk);
+    const hashed = this.#blobHash.update(chunk);
     this.#size += chunk.length;
     for (let at = 0; at < chunk.length; ) at += writeSync(this.#fd, chunk, at);
+    this.#flushAhead();
+    await hashed;
+  }
+
+  /** Has the disk work while there is more to compress, so that little is left for the end. */
+  #flushAhead(): void {
+    if (this.#isTemporary || this.#isFlushing || this.#size - this.#flushed < FLUSH_BYTES) return;
+    // A descriptor of its own: the file may be given up meanwhile.
+    const fd = sys.duplicate(this.#fd);
+    if (fd < 0) return;
+    this.#isFlushing = true;
+    this.#flushed = this.#size;
+    // An error is told once only, so none may get lost.
+    this.#flush = Promise.all([this.#flush, sys.syncAsync("fdatasync", fd)]).then((results) => {
+      closeSync(fd);
+      this.#isFlushing = false;
+      return Math.min(...results);
+    });
   }
 }
+
+/** What a disk takes in a fraction of a second. */
+const FLUSH_BYTES = 32 << 20;
 
 /** Lowest and highest level. */
 const LEVELS: Readonly<Record<Compression, readonly [number, number]>> = {
@@ -143,21 +173,16 @@ const LEVELS: Readonly<Record<Compression, readonly [number, number]>> = {
 /** zstd's own; gzip's is within 3% of what gzip -6 makes of source code, and equal on programs. */
 const DEFAULT_LEVEL: Readonly<Record<Compression, number>> = { none: 0, gzip: 5, zstd: 3 };
 
-function makeEncoder(
-  compression: Compression,
-  level: number,
-  output: (chunk: Buffer) => void,
-): Encoder {
+function makeEncoder(compression: Compression, level: number, sinks: GzipSinks): Encoder {
   switch (compression) {
     case "gzip":
-      return new GzipEncoder(level, output);
+      return new GzipEncoder(level, sinks);
     case "zstd":
-      return new ZstdEncoder(level, output);
+      return new ZstdEncoder(level, sinks);
     default:
       return {
-        write: (chunk) => {
-          output(chunk);
-          return undefined;
+        write: async (chunk) => {
+          await Promise.all([sinks.input(chunk, 0, chunk.length), sinks.output(chunk)]);
         },
         finish: async () => {},
       };
@@ -168,8 +193,10 @@ function makeEncoder(
 class ZstdEncoder implements Encoder {
   readonly #child: ChildProcess;
   readonly #exit: Promise<void>;
+  readonly #sinks: GzipSinks;
 
-  constructor(level: number, output: (chunk: Buffer) => void) {
+  constructor(level: number, sinks: GzipSinks) {
+    this.#sinks = sinks;
     const program = requireZstd();
     // With workers, even one, the bytes do not depend on their number (zstd manual, -T#).
     const args = ["-q", "-c", `-${level}`, "-T0"];
@@ -179,13 +206,20 @@ class ZstdEncoder implements Encoder {
     child.stderr.on("data", (chunk: Buffer) => {
       stderr = (stderr + chunk.toString("utf8")).slice(0, 4096);
     });
-    child.stdout.on("data", output);
+    let failed: unknown;
+    child.stdout.on("data", (chunk: Buffer) => {
+      sinks.output(chunk).catch((error: unknown) => {
+        failed ??= error;
+        child.kill("SIGKILL");
+      });
+    });
     // EPIPE when it died; its exit status says more.
     child.stdin.on("error", () => {});
     this.#exit = new Promise((resolve, reject) => {
       child.on("error", reject);
       child.on("close", (code) => {
-        if (code === 0) resolve();
+        if (failed !== undefined) reject(failed);
+        else if (code === 0) resolve();
         else reject(new UnavailableError(`compress layer: ${program}: ${stderr.trim() || code}`));
       });
     });
@@ -196,8 +230,9 @@ class ZstdEncoder implements Encoder {
     const stdin = this.#child.stdin;
     if (stdin === null || stdin.destroyed) return this.#exit;
     // The stream keeps what it cannot write at once; the caller wants its buffer back.
-    const hasRoom = stdin.write(Buffer.from(chunk));
-    if (hasRoom) return undefined;
+    const copy = Buffer.from(chunk);
+    void this.#sinks.input(copy, 0, copy.length);
+    if (stdin.write(copy)) return undefined;
     return Promise.race([once(stdin, "drain").then(() => {}), this.#exit]);
   }
 

@@ -306,7 +306,19 @@ export interface Codecs {
   ): Promise<number> | number;
   /** The most that `length` bytes can become. */
   deflateBound(length: number): number;
+  /** The state of a SHA-256 for the two methods below; undefined where Node exports no OpenSSL. */
+  createSha256(): Sha256State | undefined;
+  /**
+   * Hashes `data[start, start + length)` on the thread pool; 0. One call per state at a time, and the
+   * buffer must be left alone until the promise settles.
+   */
+  hashAsync(state: Sha256State, data: Buffer, start: number, length: number): Promise<number>;
+  /** Puts the digest into `out` (32 bytes): 0 or -EINVAL. Ends the state. */
+  finishHash(state: Sha256State, out: Buffer): number;
 }
+
+/** A hash in the addon. */
+export type Sha256State = { readonly __sha256: never };
 
 /** All that the addon exports. */
 export interface NativeAddon {
