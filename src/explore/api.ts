@@ -1,6 +1,7 @@
 /** The questions that the page asks. */
 
 import type { VarveClient } from "../client/client.js";
+import { parseMetrics } from "../client/metric-samples.js";
 import { display } from "../system/bytes.js";
 import { InvalidArgumentError, NotFoundError } from "../system/errors.js";
 import { compareSubjects } from "./comparison.js";
@@ -113,7 +114,16 @@ export class ExploreApi {
       changes: changes
         .slice(0, MAX_LIVE_CHANGES)
         .map(({ kind, path }) => ({ kind, path: display(path) })),
+      operations: await this.#operations(view.name),
     };
+  }
+
+  async #operations(view: string): Promise<Record<string, number>> {
+    const samples = parseMetrics((await this.#client.metrics()).text);
+    const own = samples.filter(
+      ({ name, labels }) => name === "varve_view_requests_total" && labels.view === view,
+    );
+    return Object.fromEntries(own.map(({ labels, value }) => [labels.operation ?? "", value]));
   }
 }
 

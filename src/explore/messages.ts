@@ -69,6 +69,8 @@ export interface LiveMessage {
   readonly bytes: number;
   /** The first of them. */
   readonly changes: readonly { readonly kind: "A" | "C" | "D"; readonly path: string }[];
+  /** Requests answered since the view was mounted, by operation. */
+  readonly operations: Readonly<Record<string, number>>;
 }
 
 /** The message of a subject's tree. */

@@ -182,6 +182,11 @@ describe("the page", () => {
     });
     await page.getByText("/srv/app/while-watched").waitFor();
     expect(await page.locator(".live .D .name").allTextContents()).toEqual(["/srv/app/data"]);
+    // What the view was asked for meanwhile, per second, is above the changes.
+    await page.getByText("operations/s").waitFor();
+    const view = sandbox.varve("inspect", "live", "--format", "{{.Target}}");
+    shell("for n in $(seq 300); do echo $n > busy-$n; done", { cwd: view });
+    await page.locator(".figures span", { hasText: /[1-9]\d*operations/ }).waitFor();
     await picture(page, "live");
     await page.keyboard.press("r");
     await page.waitForSelector(".layer:nth-child(4)");

@@ -1,4 +1,4 @@
-/** What a live view has changed so far. */
+/** What a live view has changed so far, and what it is doing. */
 
 import type { LiveMessage } from "../../src/explore/messages.js";
 import { count, humanSize, make } from "./dom.js";
@@ -6,12 +6,15 @@ import type { Panel } from "./panel.js";
 import { ask } from "./questions.js";
 
 const PERIOD_MS = 1000;
+/** More names than these tell nothing. */
+const SHOWN_OPERATIONS = 4;
 
 /** The panel "Live". */
 export class LivePanel implements Panel {
   readonly #element: HTMLElement;
   readonly #subject: number;
   #timer: number | undefined;
+  #before: { readonly time: number; readonly operations: LiveMessage["operations"] } | undefined;
   #isClosed = false;
 
   constructor(element: HTMLElement, subject: number) {
@@ -54,6 +57,7 @@ export class LivePanel implements Panel {
       figure(message.mounted ? "mounted" : "not mounted", message.mounted ? "●" : "○"),
       figure("changes", count(message.total)),
       figure("written", humanSize(message.bytes)),
+      ...this.#rates(message).map(([name, rate]) => figure(`${name}/s`, count(rate))),
     ];
     const rows = message.changes.map(({ kind, path }) =>
       make(
@@ -74,5 +78,21 @@ export class LivePanel implements Panel {
         ...cut,
       ),
     );
+  }
+
+  /** Requests per second since the last answer: in all, then the most frequent operations. */
+  #rates({ operations }: LiveMessage): [string, number][] {
+    const now = performance.now();
+    const before = this.#before;
+    this.#before = { time: now, operations };
+    if (before === undefined) return [];
+    const seconds = (now - before.time) / 1000;
+    const rates = Object.entries(operations).map(([name, total]): [string, number] => [
+      name,
+      Math.max(0, Math.round((total - (before.operations[name] ?? 0)) / seconds)),
+    ]);
+    const sum = rates.reduce((all, [, rate]) => all + rate, 0);
+    const busiest = rates.filter(([, rate]) => rate > 0).sort((a, b) => b[1] - a[1]);
+    return [["operations", sum], ...busiest.slice(0, SHOWN_OPERATIONS)];
   }
 }

@@ -2,10 +2,10 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { View } from "../../client/index.js";
+import { type MetricSample, parseMetrics } from "../../client/metric-samples.js";
 import type { VarveCommand } from "../command.js";
 import type { CliContext } from "../context.js";
 import { familiarName } from "../image-names.js";
-import { type MetricSample, parseMetrics } from "../metric-samples.js";
 import { humanSize } from "../sizes.js";
 import { alignColumns } from "../tables.js";
 import { printableText } from "../terminal-text.js";

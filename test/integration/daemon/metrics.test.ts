@@ -5,7 +5,7 @@ import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type MetricSample, parseMetrics } from "../../../src/cli/metric-samples.js";
+import { type MetricSample, parseMetrics } from "../../../src/client/metric-samples.js";
 import { freePort } from "../registry/registry-process.js";
 import { DaemonSandbox } from "./daemon-process.js";
 import { makeLayout } from "./small-image.js";

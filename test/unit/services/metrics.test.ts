@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseMetrics } from "../../../src/cli/metric-samples.js";
+import { parseMetrics } from "../../../src/client/metric-samples.js";
 import { EventLog } from "../../../src/metadata/event-log.js";
 import { Activity } from "../../../src/services/metrics/activity.js";
 import { Exposition } from "../../../src/services/metrics/exposition.js";
