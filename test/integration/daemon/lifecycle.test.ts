@@ -37,7 +37,7 @@ describe("a stop", () => {
     await startWithView("v");
     expect(await sandbox.end(signal)).toBe(0);
     expect(sandbox.mounts()).toEqual([]);
-    expect(readdirSync(sandbox.path("state"))).toEqual(["views"]);
+    expect(readdirSync(sandbox.path("state")).sort()).toEqual(["starts", "views"]);
     expect(readdirSync(sandbox.path("state/views"))).toEqual([]);
     expect(sandbox.log).not.toMatch(/"level":"(warn|error|fatal)"/);
     await sandbox.start();
