@@ -1,6 +1,7 @@
 /** Mounting and unmounting views, and what becomes of mounts when a thread or a daemon dies. */
 
 import { execFile } from "node:child_process";
+import { mkdirSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -84,9 +85,10 @@ export class ViewMounts {
    */
   async mount(task: Omit<MountTask, "target">, target: string | undefined): Promise<string> {
     faultPoint("prepare.recorded");
-    const wanted = target ?? (await this.#makeDefaultTarget(task.viewId));
-    // A target below our own directory may have been removed since it was last used.
-    if (wanted === this.#defaultTarget(task.viewId)) await this.#makeDefaultTarget(task.viewId);
+    const own = this.#defaultTarget(task.viewId);
+    const wanted = target ?? own;
+    // It may have been removed since it was last used. On our own tmpfs: no matter for the thread pool.
+    if (wanted === own) mkdirSync(path.dirname(own), { recursive: true, mode: 0o711 });
     const prepared = await prepareTarget(wanted);
     try {
       const { io } = await this.#hosts.mount({ ...task, target: prepared.path });
@@ -171,12 +173,6 @@ export class ViewMounts {
 
   #defaultTarget(viewId: string): string {
     return path.join(this.#directory, viewId, "rootfs");
-  }
-
-  async #makeDefaultTarget(viewId: string): Promise<string> {
-    const target = this.#defaultTarget(viewId);
-    await fs.mkdir(path.dirname(target), { recursive: true, mode: 0o711 });
-    return target;
   }
 
   async #detachAll(viewIds: readonly string[]): Promise<void> {

@@ -327,7 +327,7 @@ export class Views {
       this.#task(view, io),
       target ?? (view.target === "" ? undefined : view.target),
     );
-    if (io !== undefined) this.#database.views.setIo(view.id, io);
+    if (io !== undefined && io !== view.io) this.#database.views.setIo(view.id, io);
     if (restart !== undefined) this.#database.views.setRestart(view.id, restart);
     const record = () => this.#database.views.setMounted(view.id, mountedOn, bootId);
     // Of transient views a power cut leaves nothing in any case: nobody waits for the disk.
