@@ -49,10 +49,23 @@ import type { OverlayTree } from "./overlay-tree.js";
 const BLOCK_SIZE = 4096;
 const TIMES = FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW;
 
-/** Fills `out` for a node; -ESTALE when it is unknown. */
-export function getAttributes(tree: OverlayTree, id: NodeId, out: Attributes): Result {
+/**
+ * Fills `out` for a node; -ESTALE when it is unknown.
+ *
+ * @param described `tree.stat` is of its upper object already
+ */
+export function getAttributes(
+  tree: OverlayTree,
+  id: NodeId,
+  out: Attributes,
+  described = false,
+): Result {
   const node = tree.node(id);
-  if (node?.hasUpper) return upperAttributes(tree, node, out);
+  if (node?.hasUpper) {
+    if (!described) return upperAttributes(tree, node, out);
+    fillFromStat(tree, node, fileLinks(node, tree.stat[STAT_NLINK]!), out);
+    return 0;
+  }
   if (!tree.exists(id)) return -ESTALE;
   tree.index.attributes(id, out);
   out.ino = id;

@@ -36,6 +36,7 @@ import { faultPoint } from "../system/fault-points.js";
 import { STAT_SLOTS } from "../system/native.js";
 import { TALLIED } from "../system/tally.js";
 import type { InodeAttributes } from "./chain-index.js";
+import { DirectoryState } from "./directory-state.js";
 import { keepingDirectoryTimes, restoreTimes } from "./directory-times.js";
 import { copyData, copyDataAsync } from "./file-copy.js";
 import { linkLowerNames } from "./lower-names.js";
@@ -188,6 +189,8 @@ function settleCopy(
   const node = tree.nodes.get(id) ?? tree.nodes.add(new OverlayNode(id, type));
   node.dataInode = metadataOnly ? id : 0;
   node.lower = type === S_IFDIR && !node.removed ? id : 0;
+  // Its upper part is empty: nothing to list.
+  if (node.lower !== 0) node.directory = new DirectoryState(tree.index, id);
   tree.nodes.addPlace(node, parent, name);
   const state = tree.nodes.get(parent)?.directory;
   state?.setObject(name, type, id);
@@ -204,15 +207,16 @@ function makeCopy(
 ): Result {
   const type = attributes.mode & S_IFMT;
   const dirfd = tree.backing.temporaryFd;
+  const mode = attributes.mode & S_IALLUGO;
   let result: Result;
   if (type === S_IFREG) {
     result = makeFile(tree, id, stage, attributes, keepBytes, withData);
   } else if (type === S_IFDIR) {
-    result = sys.mkdirat(dirfd, stage, 0o700);
+    result = sys.mkdirat(dirfd, stage, mode);
   } else if (type === S_IFLNK) {
     result = sys.symlinkat(tree.index.symlinkTarget(id), dirfd, stage);
   } else {
-    result = sys.mknodat(dirfd, stage, type | 0o600, attributes.rdev);
+    result = sys.mknodat(dirfd, stage, type | mode, attributes.rdev);
   }
   if (result >= 0) result = applyMetadata(tree, id, stage, attributes);
   if (result >= 0 && tree.hardLinks.isShared(id))
@@ -242,7 +246,8 @@ function makeFile(
   withData: boolean,
 ): Result {
   const { temporaryFd } = tree.backing;
-  const fd = sys.openat(temporaryFd, stage, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, 0o600);
+  const flags = O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW;
+  const fd = sys.openat(temporaryFd, stage, flags, attributes.mode & S_IALLUGO);
   if (fd < 0) return fd;
   let result: Result;
   if (keepBytes < 0) {
@@ -275,25 +280,29 @@ function copyFromLower(
   return result;
 }
 
-/** Owner, then mode and attributes (a change of owner clears set-id bits and capabilities), then times. */
+/**
+ * Owner, then mode and attributes (a change of owner clears set-id bits and capabilities), then times.
+ * What the object was made with, in an area that only we can reach, is right in most cases.
+ */
 function applyMetadata(
   tree: OverlayTree,
   id: NodeId,
   stage: ByteString,
   attributes: InodeAttributes,
 ): Result {
-  const { temporaryFd, privileged } = tree.backing;
+  const { temporaryFd, privileged, umask } = tree.backing;
+  const { uid, gid } = attributes;
+  const mode = attributes.mode & S_IALLUGO;
+  let result: Result = 0;
+  const isOwned = uid === tree.backing.uid && gid === tree.backing.gid;
+  if (!isOwned) {
+    result = sys.fchownat(temporaryFd, stage, uid, gid, AT_SYMLINK_NOFOLLOW);
+    if (result < 0 && privileged) return result;
+  }
   const isSymlink = (attributes.mode & S_IFMT) === S_IFLNK;
-  let result = sys.fchownat(
-    temporaryFd,
-    stage,
-    attributes.uid,
-    attributes.gid,
-    AT_SYMLINK_NOFOLLOW,
-  );
-  if (result < 0 && privileged) return result;
-  if (!isSymlink) {
-    result = sys.fchmodat(temporaryFd, stage, attributes.mode & S_IALLUGO);
+  // Writing clears set-id bits, too.
+  if (!isSymlink && (!isOwned || (mode & (umask | ~0o777)) !== 0)) {
+    result = sys.fchmodat(temporaryFd, stage, mode);
     if (result < 0) return result;
   }
   result = applyXattrs(tree, id, stage);

@@ -36,7 +36,7 @@ import { faultPoint } from "../system/fault-points.js";
 import { STAT_GID, STAT_INO, STAT_MODE } from "../system/native.js";
 import { fillFromStat, getAttributes } from "./attributes.js";
 import { ensureMetadata, ensureUpperDirectory } from "./copy-up.js";
-import type { DirectoryState, Heritage } from "./directory-state.js";
+import { DirectoryState, type Heritage } from "./directory-state.js";
 import { isWhiteout } from "./format.js";
 import { markRedirect } from "./marks.js";
 import { ORPHAN_AREA, OverlayNode, UPPER_BORN } from "./node-table.js";
@@ -96,32 +96,28 @@ export function create(
   object.opaque = isDirectory && state.lowerInode(name) !== 0;
   const isFresh = !state.get(name)?.isWhiteout;
   const opened = isFresh ? createOpen(tree, dirfd, name, object) : -1;
-  let made: Result = 0;
-  if (opened < 0) {
-    made = isFresh
-      ? createFresh(tree, dirfd, name, object)
-      : createOverWhiteout(tree, dirfd, name, object);
-  }
-  if (made < 0) {
-    if (made === -EEXIST) tree.reload(parent);
-    return made;
-  }
+  const makeNamed = isFresh ? createFresh : createOverWhiteout;
+  const made = opened < 0 ? makeNamed(tree, dirfd, name, object) : 0;
+  if (made === -EEXIST) tree.reload(parent);
+  if (made < 0) return made;
   faultPoint("create.placed");
   const result = describeMade(tree, dirfd, name, opened);
   if (result < 0) return result;
-  const node = new OverlayNode(UPPER_BORN + tree.stat[STAT_INO]!, object.mode & S_IFMT);
-  tree.nodes.add(node);
+  const id = UPPER_BORN + tree.stat[STAT_INO]!;
+  const node = tree.nodes.add(new OverlayNode(id, object.mode & S_IFMT));
+  const acl = object.inheritsAcl;
   if (opened >= 0) {
     // Whoever made a file mostly writes to it next.
-    tree.backing.files.put(node.id, opened);
-    node.isBare = !object.inheritsAcl && tree.leavesFilesBare(opened);
+    tree.backing.files.put(id, opened);
+    node.isBare = !acl && tree.leavesFilesBare(opened);
   }
-  tree.nodes.countFromZero(node.id);
+  // A new directory is empty, whatever it hides: nothing to list in it, nothing to ask for.
+  if (isDirectory) node.directory = new DirectoryState(tree.index, 0, heritageOf(tree, acl));
+  tree.nodes.countFromZero(id);
   tree.nodes.addPlace(node, parent, name);
-  state.setObject(name, node.type, node.id);
-  // A new directory is empty, whatever it hides.
-  fillFromStat(tree, node, node.isDirectory ? 2 : 1, out.attributes);
-  return handOut(tree, node.id, out);
+  state.setObject(name, node.type, id);
+  fillFromStat(tree, node, isDirectory ? 2 : 1, out.attributes);
+  return handOut(tree, id, out);
 }
 
 /** statx of a new object into `tree.stat`; `fd` is its descriptor, if there is one. */
@@ -197,8 +193,12 @@ function describe(
 /** What a directory hands down to new objects; undefined when it cannot be read. */
 function readHeritage(tree: OverlayTree, dirfd: number): Heritage | undefined {
   if (sys.statx(dirfd, SELF, 0, tree.stat) < 0) return undefined;
-  const gid = (tree.stat[STAT_MODE]! & S_ISGID) !== 0 ? tree.stat[STAT_GID]! : undefined;
-  return { gid, acl: typeof sys.getxattrat(dirfd, SELF, DEFAULT_ACL) !== "number" };
+  return heritageOf(tree, typeof sys.getxattrat(dirfd, SELF, DEFAULT_ACL) !== "number");
+}
+
+/** What a directory hands down whose statx is in `tree.stat`. */
+function heritageOf({ stat }: OverlayTree, acl: boolean): Heritage {
+  return { gid: (stat[STAT_MODE]! & S_ISGID) !== 0 ? stat[STAT_GID]! : undefined, acl };
 }
 
 /** True when a plain system call in the parent gives the object its right owner and mode. */
@@ -369,8 +369,7 @@ export function link(
   const node = tree.node(id)!;
   // A second name is not where other readers of the format look for the data.
   result = markRedirect(tree, node);
-  if (result < 0) return result;
-  const dirfd = tree.directoryFd(parent);
+  const dirfd = result < 0 ? result : tree.directoryFd(parent);
   if (dirfd < 0) return dirfd;
   result = linkInto(tree, node, dirfd, name, state.get(name)?.isWhiteout === true);
   if (result < 0) return result;

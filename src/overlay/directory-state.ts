@@ -54,7 +54,7 @@ export class DirectoryState {
   /** Subdirectories in the merged view: st_nlink is 2 more. */
   subdirectories: number;
   /** Undefined until asked, and again after a change of the directory's owner, mode or ACLs. */
-  heritage: Heritage | undefined = undefined;
+  heritage: Heritage | undefined;
   readonly #index: ChainIndex;
   readonly #names = new Map<ByteString, UpperName>();
   /** Upper-only names that were listed, by ascending cookie, with gaps. */
@@ -63,9 +63,11 @@ export class DirectoryState {
   /** Those that came since: creating a name is not to pay for listings that may never be. */
   #fresh: UpperName[] = [];
 
-  constructor(index: ChainIndex, lower: number) {
+  /** A directory of which no upper name is known. */
+  constructor(index: ChainIndex, lower: number, heritage?: Heritage) {
     this.#index = index;
     this.lower = lower;
+    this.heritage = heritage;
     this.subdirectories = lower === 0 ? 0 : index.nlink(lower) - 2;
   }
 

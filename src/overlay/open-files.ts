@@ -124,8 +124,12 @@ export class OpenFiles {
     return 0;
   }
 
-  /** Chooses how an open of a file with its data in place is served, and counts it. */
-  admit(id: NodeId, flags: number, out: OpenResult): void {
+  /**
+   * Chooses how an open of a file with its data in place is served, and counts it.
+   *
+   * @param mode the file's, where that is known
+   */
+  admit(id: NodeId, flags: number, out: OpenResult, mode?: number): void {
     this.#undo();
     const isUpper = this.#isUpper(id);
     const file = this.#byNode.get(id) ?? this.#add(id, isUpper);
@@ -135,7 +139,7 @@ export class OpenFiles {
       this.#tree.backing.tally?.add(TALLIED.passthroughOpens, 1);
       out.backingId = file.backingId;
       out.openFlags = FOPEN_PASSTHROUGH | FOPEN_NOFLUSH;
-      if (this.#mustAskUs(id, isUpper, flags)) out.openFlags |= FOPEN_DIRECT_IO;
+      if (this.#mustAskUs(id, isUpper, flags, mode)) out.openFlags |= FOPEN_DIRECT_IO;
       if (isUpper && (flags & O_ACCMODE) === O_RDWR) this.#expectUnseenChange(id);
       out.handle = file.serial * 2 + THROUGH;
     } else {
@@ -215,12 +219,16 @@ export class OpenFiles {
    * clear. (Bits that come later are cleared by the disk, whoever writes: it takes nobody for one
    * that may leave them.)
    */
-  #mustAskUs(id: NodeId, isUpper: boolean, flags: number): boolean {
+  #mustAskUs(id: NodeId, isUpper: boolean, flags: number, mode: number | undefined): boolean {
     if (!isUpper) return this.#tree.writable && (flags & FMODE_EXEC) === 0;
     if ((flags & O_ACCMODE) === O_RDONLY) return false;
-    const node = this.#tree.node(id)!;
-    const { stat } = this.#tree;
-    return this.#tree.statUpper(node) < 0 || (stat[STAT_MODE]! & (S_ISUID | S_ISGID)) !== 0;
+    return ((mode ?? this.#modeOf(id)) & (S_ISUID | S_ISGID)) !== 0;
+  }
+
+  /** A file that cannot be asked about is as good as one with set-id bits. */
+  #modeOf(id: NodeId): number {
+    const tree = this.#tree;
+    return tree.statUpper(tree.node(id)!) < 0 ? S_ISUID : tree.stat[STAT_MODE]!;
   }
 
   #wantsThrough(id: NodeId, isUpper: boolean): boolean {
@@ -258,23 +266,27 @@ export class OpenFiles {
 
   /** Registers the file with the data. @returns whether that could be */
   #register(file: OpenFile): boolean {
-    const { id } = file;
-    const tree = this.#tree;
-    const node = tree.node(id);
-    let fd: number;
-    if (node?.hasUpper && node.dataInode === 0) {
-      const dirfd = tree.holderFd(node);
-      fd = dirfd < 0 ? dirfd : sys.openat(dirfd, node.places[0]!.name, O_PATH | O_NOFOLLOW, 0);
-    } else {
-      const inode = node?.hasUpper ? node.dataInode : id;
-      fd = tree.backing.locateLower(tree.index.layer(inode), tree.index.contentPath(inode));
-    }
+    // A file that has just been made is open still.
+    const open = file.isUpper ? this.#tree.backing.files.get(file.id) : -1;
+    const fd = open < 0 ? this.#locate(file.id) : open;
     if (fd < 0) return false;
     const backingId = this.#kernel.openBacking(fd);
-    sys.close(fd);
+    if (open < 0) sys.close(fd);
     if (backingId <= 0) return false;
     this.#changing(file, () => this.#table.setBacking(file, backingId));
     return true;
+  }
+
+  /** An O_PATH descriptor of the file with a node's data (the caller owns it), or a negative errno. */
+  #locate(id: NodeId): number {
+    const tree = this.#tree;
+    const node = tree.node(id);
+    if (!node?.hasUpper || node.dataInode !== 0) {
+      const inode = node?.hasUpper ? node.dataInode : id;
+      return tree.backing.locateLower(tree.index.layer(inode), tree.index.contentPath(inode));
+    }
+    const dirfd = tree.holderFd(node);
+    return dirfd < 0 ? dirfd : sys.openat(dirfd, node.places[0]!.name, O_PATH | O_NOFOLLOW, 0);
   }
 
   #unregister(file: OpenFile): void {

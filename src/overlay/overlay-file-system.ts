@@ -96,12 +96,13 @@ export class OverlayFileSystem implements FileSystem {
   lookup(parent: NodeId, name: ByteString, out: Entry): Result {
     if (name.length > NAME_MAX) return -ENAMETOOLONG;
     const tree = this.#tree;
+    tree.described = 0;
     const id = tree.find(parent, name);
     if (id < 0) return id;
     out.node = id;
     out.generation = 0;
     if (id === 0) return 0;
-    const result = getAttributes(tree, id, out.attributes);
+    const result = getAttributes(tree, id, out.attributes, tree.described === id);
     if (result < 0) tree.nodes.dropUnused(id);
     else tree.nodes.retain(id);
     return result;
@@ -198,7 +199,7 @@ export class OverlayFileSystem implements FileSystem {
     open.handle = 0;
     open.openFlags = 0;
     open.backingId = 0;
-    this.#files?.admit(out.node, flags, open);
+    this.#files?.admit(out.node, flags, open, out.attributes.mode);
     out.attributes.isVolatile = this.#tree.node(out.node)?.isVolatile === true;
     return 0;
   }

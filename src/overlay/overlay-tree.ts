@@ -60,6 +60,11 @@ export class OverlayTree {
   kernel: Kernel | undefined;
   /** Scratch: what the last statx filled. */
   readonly stat = new Float64Array(STAT_SLOTS);
+  /**
+   * The node whose file `attach` has just had to read, so that `stat` is of it; for who sets this to 0
+   * before and asks right after.
+   */
+  described: NodeId = 0;
   /** Scratch for index attributes. */
   readonly lowerAttributes: InodeAttributes = emptyAttributes();
 
@@ -154,6 +159,7 @@ export class OverlayTree {
       node.dataInode = object.dataInode;
     }
     this.nodes.addPlace(node, directory.id, entry.name);
+    if (object.type !== S_IFDIR && object.hardLinked === 0) this.described = object.id;
     return object.id;
   }
 

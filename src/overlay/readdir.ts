@@ -112,10 +112,11 @@ export class DirectoryReader {
   ): number {
     const tree = this.#tree;
     if (this.#plus) {
+      tree.described = 0;
       const id = tree.attach(directory, state, upper);
       // Gone behind our back: the listing goes on without it.
       if (id < 0) return id === -ENOENT ? 1 : id;
-      return this.#give(upper.name, id, 0, cookie);
+      return this.#give(upper.name, id, 0, cookie, tree.described === id);
     }
     if (upper.id === 0) {
       const identified = tree.identify(directory, state, upper);
@@ -125,11 +126,11 @@ export class DirectoryReader {
   }
 
   /** 1 to go on, 0 when the sink is full, or a negative errno. */
-  #give(name: ByteString, id: NodeId, mode: number, cookie: number): number {
+  #give(name: ByteString, id: NodeId, mode: number, cookie: number, described = false): number {
     if (!this.#plus) return this.#sink.add(name, id, mode, cookie) ? 1 : 0;
     const tree = this.#tree;
     const entry = this.#entry;
-    const result = getAttributes(tree, id, entry.attributes);
+    const result = getAttributes(tree, id, entry.attributes, described);
     if (result < 0) return result;
     entry.node = id;
     const taken = this.#sink.addPlus(name, cookie, entry);
