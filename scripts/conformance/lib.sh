@@ -1,6 +1,7 @@
 # Two kinds of places to run a suite in, for comparison; sourced by the runners.
 #
 #   view_options "$@"  takes --io MODE, --empty and --populated out of a command line; the rest is in $rest
+#   start              makes a daemon's directories and the place for $view; begin does so too
 #   begin POPULATE     makes $plain, a directory on the disk, with the content that the function
 #                      POPULATE makes in the directory that it is given
 #   in_each_view COMMAND…  runs it for each kind of view that is wanted, with $view, a mounted view with
@@ -63,7 +64,7 @@ make_image() {
   rm -rf "$archive"
 }
 
-begin() {
+start() {
   if [ "$(id -u)" -ne 0 ]; then
     echo "conformance: these suites need root" >&2
     exit 2
@@ -78,6 +79,10 @@ begin() {
   unset VARVE_SOCKET VARVE_CONFIG
   plain=$scratch/plain
   view=$scratch/view
+}
+
+begin() {
+  start
   populate=$1
   "$populate" "$plain"
   make_image populated "$plain"
@@ -91,7 +96,7 @@ in_each_view() {
       place=$mode-$content
       mkdir "$results/$place"
       "$varve" mount --quiet --io "$mode" --name conformance "$content" "$view" >/dev/null || return
-      [ "$content" = populated ] || "$populate" "$view"
+      [ "$content" != empty ] || "$populate" "$view"
       "$@" || code=1
       "$varve" rm --force conformance >/dev/null || return
     done
