@@ -24,6 +24,7 @@ if child == 0:
     os.dup2(listening.fileno(), 3)
     os.set_inheritable(3, True)
     os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="varve.socket")
+    os.environ.update(SYSTEMD_EXEC_PID=str(os.getpid()))
     os.environ.update(NOTIFY_SOCKET=os.path.join(directory, "notify.sock"), WATCHDOG_USEC="200000")
     os.execvp(command[0], command)
 with open(os.path.join(directory, "messages"), "a", buffering=1) as messages:
