@@ -123,7 +123,8 @@ function runner(method: DescMethod, { onCall, begin }: ServeOptions): Run {
   return (context, work) => {
     const end = begin?.(method.name);
     const ended = forRequest(context.header(REQUEST_ID_HEADER), method.name, async () => {
-      end?.(nameOfStatus(await work()));
+      const status = await work();
+      end?.(nameOfStatus(status));
     });
     onCall?.(ended);
   };

