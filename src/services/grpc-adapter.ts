@@ -24,6 +24,7 @@ import type {
   ServerWritableStream,
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { InvalidArgumentError } from "../system/errors.js";
 import { forRequest, REQUEST_ID_HEADER } from "../system/request-context.js";
 import { toServiceError } from "./errors.js";
 import { Status } from "./status.js";
@@ -79,6 +80,21 @@ export function addService<S extends DescService>(
   server.addService(definition, implementation);
 }
 
+/**
+ * Decodes what a client sent.
+ *
+ * @throws InvalidArgumentError these bytes are no such message; grpc-js passes that on as INTERNAL
+ */
+export function decodeRequest(type: DescMessage, bytes: Uint8Array): Message {
+  try {
+    return fromBinary(type, bytes);
+  } catch (error) {
+    // The decoder throws errors of several kinds, TypeErrors among them.
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new InvalidArgumentError(`decode request: no ${type.typeName}: ${reason}`);
+  }
+}
+
 function describeMethod(method: DescMethod): MethodDefinition<Message, Init> {
   const { input, output, methodKind } = method;
   return {
@@ -87,7 +103,7 @@ function describeMethod(method: DescMethod): MethodDefinition<Message, Init> {
     requestStream: methodKind === "client_streaming" || methodKind === "bidi_streaming",
     responseStream: methodKind === "server_streaming" || methodKind === "bidi_streaming",
     requestSerialize: (message) => Buffer.from(toBinary(input, message)),
-    requestDeserialize: (bytes) => fromBinary(input, bytes),
+    requestDeserialize: (bytes) => decodeRequest(input, bytes),
     responseSerialize: (message) => Buffer.from(toBinary(output, create(output, message))),
     responseDeserialize: (bytes) => fromBinary(output, bytes),
   };
