@@ -88,6 +88,8 @@ export class OverlayNode {
 }
 
 const PAGE = 1024;
+/** Longer than a process that has an answer of the last daemon takes to give a reference back. */
+const SETTLING_MS = 5000;
 
 /** Nodes by ID, and the kernel's references. */
 export class NodeTable {
@@ -95,6 +97,7 @@ export class NodeTable {
   readonly #pages: (Uint32Array | undefined)[] = [];
   /** After `inherit`: the nodes whose references are all counted here. */
   #counted: Set<NodeId> | undefined;
+  #settledMs = 0;
 
   /** How many node objects there are (for tests and metrics). */
   get size(): number {
@@ -146,10 +149,18 @@ export class NodeTable {
   /**
    * The kernel holds references that another process counted. Of a node it may have known before, it
    * is only learned that it knows it no more: when it drops more than were counted here, since it
-   * drops all at once.
+   * drops all at once. But for one: a reference that it got for a name that turned out to be
+   * another's it gives back by itself, which right after the change of processes looks the same.
    */
   inherit(): void {
     this.#counted = new Set();
+    this.#settledMs = performance.now() + SETTLING_MS;
+  }
+
+  /** Whether a reference may be one of those. Its node had a name, so it is none that waits to be deleted. */
+  #mayBeOneOfMany(id: NodeId, count: number): boolean {
+    if (count !== 1 || this.#nodes.get(id)?.isOrphan === true) return false;
+    return performance.now() < this.#settledMs;
   }
 
   /** The kernel cannot have known this node before: it was just made. */
@@ -176,7 +187,7 @@ export class NodeTable {
   release(id: NodeId, count: number): number {
     const here = this.#lookupsHere(id);
     const left = Math.max(0, here - count);
-    if (count > here) this.#counted?.add(id);
+    if (count > here && !this.#mayBeOneOfMany(id, count)) this.#counted?.add(id);
     if (id >= UPPER_BORN) {
       const node = this.#nodes.get(id);
       if (node !== undefined) node.lookups = left;

@@ -11,7 +11,8 @@ export class ContainerStorage {
   readonly #directory: string;
 
   constructor(sandbox: Sandbox) {
-    this.#directory = sandbox.makeDirectory("containers");
+    // Podman takes no run directory of more than 50 characters.
+    this.#directory = sandbox.makeDirectory("cs");
     this.#flags = [
       ...["--root", `${this.#directory}/root`, "--runroot", `${this.#directory}/run`],
       ...["--storage-driver", "overlay"],
