@@ -105,6 +105,13 @@ export class SnapshotStore {
     return this.#database.snapshots.get(chainId) !== undefined;
   }
 
+  /** False when a layer of the chain is gone, as when its files were lost with the power. */
+  hasAll(chainId: Digest | undefined): boolean {
+    let row = chainId === undefined ? undefined : this.#database.snapshots.get(chainId);
+    while (row?.parent !== undefined) row = this.#database.snapshots.get(row.parent);
+    return chainId === undefined || row !== undefined;
+  }
+
   /** @throws NotFoundError */
   get(chainId: Digest): SnapshotRow {
     const row = this.#database.snapshots.get(chainId);

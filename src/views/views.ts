@@ -339,7 +339,7 @@ export class Views {
   }
 
   async #resume(view: ViewRow): Promise<void> {
-    if (!view.mounted || isTransient(view)) return;
+    if (!view.mounted || isTransient(view) || !this.#snapshots.hasAll(view.chainId)) return;
     if (!(await this.#mounts.resume(this.#task(view, view.io)))) return;
     this.#log.info(`view ${view.name}: taken over from the last daemon`);
   }
