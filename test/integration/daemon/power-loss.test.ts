@@ -9,9 +9,9 @@ import { open } from "node:fs/promises";
 import path from "node:path";
 import BetterSqlite3 from "better-sqlite3";
 import { afterEach, expect, it } from "vitest";
-import { DaemonSandbox } from "../integration/daemon/daemon-process.js";
-import { makeLayout } from "../integration/daemon/small-image.js";
-import { mountImage, VolatileDisk } from "../integration/daemon/volatile-disk.js";
+import { DaemonSandbox } from "./daemon-process.js";
+import { makeLayout } from "./small-image.js";
+import { mountImage, VolatileDisk } from "./volatile-disk.js";
 
 const ROUNDS = Number(process.env.VARVE_TEST_CUTS ?? 1);
 
