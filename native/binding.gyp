@@ -15,7 +15,8 @@
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
       # node-addon-api is a system directory to the compiler: its warnings are not ours.
       "cflags_cc": ["-std=c++20", "-isystem", "<!(node -p \"path.dirname(require.resolve('node-addon-api'))\")"],
-      "ldflags": ["-Wl,-z,relro,-z,now"],
+      # nodelete: Node.js unloads it with its last environment, and threads of ours may still be in it.
+      "ldflags": ["-Wl,-z,relro,-z,now,-z,nodelete"],
       "variables": {"varve_sanitize%": "0"},
       "conditions": [
         ["varve_sanitize==1", {

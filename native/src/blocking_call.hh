@@ -4,8 +4,9 @@
 #include <napi.h>
 
 #include <cerrno>
-#include <cstdint>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -15,43 +16,55 @@
 class BlockingCall {
  public:
   static Napi::Value Run(Napi::Env env, std::function<int()> work) {
-    auto* call = new BlockingCall;
+    auto call = std::make_shared<BlockingCall>();
     napi_value promise;
-    if (napi_create_promise(env, &call->deferred_, &promise) != napi_ok) {
-      delete call;
-      return env.Undefined();
-    }
+    if (napi_create_promise(env, &call->deferred_, &promise) != napi_ok) return env.Undefined();
     napi_value name = Napi::String::New(env, "varve.fuse.blocking");
-    napi_status status =
-        napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, call,
-                                        BlockingCall::Deliver, &call->function_);
+    auto* held = new std::shared_ptr<BlockingCall>(call);
+    napi_status status = napi_create_threadsafe_function(
+        env, nullptr, nullptr, name, 0, 1, held, BlockingCall::Forget, call.get(),
+        BlockingCall::Deliver, &call->function_);
     if (status != napi_ok) {
+      delete held;
       napi_resolve_deferred(env, call->deferred_, Napi::Number::New(env, -EAGAIN));
-      delete call;
       return Napi::Value(env, promise);
     }
-    std::thread([function = call->function_, work = std::move(work)] {
-      auto result = static_cast<intptr_t>(work());
-      // napi_closing: the environment is gone and `call` with its deferred with it.
-      if (napi_call_threadsafe_function(function, reinterpret_cast<void*>(result),
-                                        napi_tsfn_nonblocking) == napi_ok) {
-        napi_release_threadsafe_function(function, napi_tsfn_release);
-      }
-    }).detach();
+    std::thread([call, work = std::move(work)] { call->Finish(work()); }).detach();
     return Napi::Value(env, promise);
   }
 
  private:
-  static void Deliver(napi_env env, napi_value, void* context, void* data) {
-    auto* call = static_cast<BlockingCall*>(context);
-    if (env != nullptr) {
-      Napi::HandleScope scope(env);
-      auto result = static_cast<double>(reinterpret_cast<intptr_t>(data));
-      napi_resolve_deferred(env, call->deferred_, Napi::Number::New(env, result));
+  // On the call's own thread.
+  void Finish(int result) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (function_ == nullptr) return;
+    result_ = result;
+    // Otherwise the environment is going, and nobody waits any more.
+    if (napi_call_threadsafe_function(function_, nullptr, napi_tsfn_nonblocking) == napi_ok) {
+      napi_release_threadsafe_function(function_, napi_tsfn_release);
     }
-    delete call;
   }
 
+  static void Deliver(napi_env env, napi_value, void* context, void*) {
+    if (env == nullptr) return;  // After Forget: the context may be gone.
+    auto* call = static_cast<BlockingCall*>(context);
+    Napi::HandleScope scope(env);
+    napi_resolve_deferred(env, call->deferred_, Napi::Number::New(env, call->result_));
+  }
+
+  // Node.js frees the function of an environment that ends whoever still holds it: a thread that is
+  // terminated while a call is under way.
+  static void Forget(napi_env, void* data, void*) {
+    auto* held = static_cast<std::shared_ptr<BlockingCall>*>(data);
+    {
+      std::lock_guard<std::mutex> lock((*held)->mutex_);
+      (*held)->function_ = nullptr;
+    }
+    delete held;
+  }
+
+  std::mutex mutex_;
   napi_deferred deferred_ = nullptr;
   napi_threadsafe_function function_ = nullptr;
+  int result_ = 0;
 };

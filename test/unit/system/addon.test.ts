@@ -21,6 +21,31 @@ const SCRIPT = `
   });
 `;
 
+/** The call writes to a full pipe, which has room only when the worker is gone. */
+const TERMINATED_CALLER = `
+  const { constants, openSync, readSync, writeSync } = require("node:fs");
+  const { Worker } = require("node:worker_threads");
+  const [, addon, fifo] = process.argv;
+  const caller = \`
+    const { workerData, parentPort } = require("node:worker_threads");
+    const { fuse } = require(workerData.addon);
+    fuse.fromDescriptor(workerData.fd).notifyAsync(Buffer.alloc(4096));
+    parentPort.postMessage("waits");
+  \`;
+  const reader = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+  const full = Buffer.alloc(65536);
+  writeSync(reader, full);
+  const worker = new Worker(caller, {
+    eval: true,
+    workerData: { addon, fd: openSync(fifo, constants.O_WRONLY) },
+  });
+  worker.on("message", async () => {
+    await worker.terminate();
+    readSync(reader, full);
+    setTimeout(() => readSync(reader, full, 0, 4096), 100);
+  });
+`;
+
 function inWorker(directory: string): Promise<unknown> {
   return new Promise((done, fail) => {
     const worker = new Worker(SCRIPT, { eval: true, workerData: { addon: addonPath, directory } });
@@ -57,6 +82,14 @@ describe("the addon", () => {
       workerData: { addon: addonPath, directory: path },
     });
     expect(await new Promise((done) => worker.once("exit", done))).toBe(0);
+  });
+
+  it("survives a worker that is terminated while a call waits on a thread of its own", () => {
+    const { path } = makeScratch();
+    const fifo = `${path}/fifo`;
+    execFileSync("mkfifo", [fifo]);
+    // In a process of its own, which such a call once took along.
+    execFileSync(process.execPath, ["-e", TERMINATED_CALLER, addonPath, fifo]);
   });
 
   it("exports every call and all parts", () => {
