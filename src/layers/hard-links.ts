@@ -47,6 +47,8 @@ export interface LowerLink {
 
 const CAPABILITY = "security.capability" as ByteString;
 
+const shown = (path: ByteString) => JSON.stringify(display(path));
+
 /** See the file comment. */
 export class HardLinks {
   readonly #host: HardLinkHost;
@@ -95,6 +97,9 @@ export class HardLinks {
       sys.linkat(this.#tree.fd(targetParent), targetName, this.#tree.fd(parent), name, 0);
     let result = link();
     if (result === -EEXIST) {
+      const own = joinBytes(parent.path, name);
+      const isInside = joinBytes(targetParent.path, targetName).startsWith(`${own}/`);
+      if (isInside) throw this.#context.corrupt(`hard link to ${shown(target)}, which it replaces`);
       this.#paths.clear(parent, name);
       result = link();
     }
@@ -107,7 +112,7 @@ export class HardLinks {
     const parent = this.#paths.find(parentPath(target));
     const type = parent === undefined || name === "" ? 0 : this.#paths.typeOf(parent, name);
     if (type === S_IFDIR) {
-      throw this.#context.corrupt(`hard link to the directory ${JSON.stringify(display(target))}`);
+      throw this.#context.corrupt(`hard link to the directory ${shown(target)}`);
     }
     const isWhiteout = type === S_IFCHR && this.#paths.isWhiteout();
     if (type !== 0 && !isWhiteout) return parent;
@@ -118,8 +123,7 @@ export class HardLinks {
   }
 
   #missing(target: ByteString): Error {
-    const shown = JSON.stringify(display(target));
-    return this.#context.corrupt(`hard link to ${shown}, which is not in the layer`);
+    return this.#context.corrupt(`hard link to ${shown(target)}, which is not in the layer`);
   }
 
   /** True when an opaque directory of this layer is above `target`. */

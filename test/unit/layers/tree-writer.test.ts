@@ -320,6 +320,7 @@ describe("hard links", () => {
     ["nothing in a missing directory", [hardlink("b", "no/such")], "which is not in the layer"],
     ["a whiteout", [whiteout("w"), hardlink("b", "w")], "which is not in the layer"],
     ["a directory", [dir("d"), hardlink("b", "d")], "hard link to the directory"],
+    ["what it replaces", [file("d/e/f"), hardlink("d", "d/e/f")], "which it replaces"],
     ["the root", [hardlink("b", "/")], "which is not in the layer"],
     ["outside", [hardlink("b", "../../etc/passwd")], '".." leads out'],
   ] as [string, Step[], string][])("to %s are refused", (_, steps, reason) => {
