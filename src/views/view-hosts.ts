@@ -223,9 +223,9 @@ export class ViewHosts {
     // It may have ended by itself meanwhile.
     if (!host.views.delete(viewId)) return;
     host.lost.add(viewId);
-    this.#keeper?.release(viewId);
     view.takeAway();
     this.#events.onEnded(viewId);
+    this.#keeper?.release(viewId);
   }
 
   /** Ends all threads; mounts that are left are dead. */
@@ -312,8 +312,9 @@ export class ViewHosts {
       this.#events.onWarning(event.viewId, event.message);
     } else if (!host.lost.delete(event.viewId) && host.views.delete(event.viewId)) {
       this.#tallies.delete(event.viewId);
-      this.#keeper?.release(event.viewId);
+      // In this order: a view that is mounted by its row and that the keeper lacks is mounted again.
       this.#events.onEnded(event.viewId);
+      this.#keeper?.release(event.viewId);
     }
   }
 }
