@@ -41,7 +41,8 @@ export class PrivateDaemon {
     // Nobody may start another one when a run is cut short and this one is killed.
     const daemonArgs = ["daemon", "--no-supervise", ...this.args];
     this.child = spawn(process.execPath, [...nodeArgs, varveProgram, ...daemonArgs], {
-      env: { ...process.env, ...this.env },
+      // As the command line starts it.
+      env: { MALLOC_ARENA_MAX: "2", ...process.env, ...this.env },
       cwd: this.dir,
       stdio: ["ignore", log, log],
     });
