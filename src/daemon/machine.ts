@@ -1,13 +1,14 @@
 /** What this program and this machine can do, and what is missing. */
 
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION } from "../fuse/constants.js";
 import { CPU_LATENCY_DEVICE } from "../fuse/wake-ups.js";
-import { fastestGunzip, type Gunzipper, requireZstd } from "../layers/compression.js";
+import { fastestGunzip, type Gunzipper } from "../layers/compression.js";
 import type { Machine } from "../services/core.js";
+import { findProgram, isWritable } from "../system/programs.js";
 
 const CAP_SYS_ADMIN = 21n;
 // statfs(2)
@@ -58,7 +59,7 @@ function* listFallbacks(privileged: boolean, gunzip: Gunzipper): Generator<strin
     if (existsSync("/dev/fuse") && !isWritable("/dev/fuse")) {
       yield "/dev/fuse is not open to this user: nothing can be mounted until root allows it (chmod 666 /dev/fuse)";
     }
-    if (!isOnPath("fusermount3"))
+    if (findProgram("fusermount3") === undefined)
       yield "fusermount3 is missing: nothing can be mounted; install fuse3";
   }
   if (!isWritable(CPU_LATENCY_DEVICE)) {
@@ -69,31 +70,8 @@ function* listFallbacks(privileged: boolean, gunzip: Gunzipper): Generator<strin
   } else if (gunzip.kind === "program") {
     yield "varve was built without ISA-L, or it is not installed: unpigz unpacks gzip layers, at about half its speed (install libisal-dev and build again)";
   }
-  if (!hasZstd())
+  if (findProgram("zstd") === undefined)
     yield "zstd is not on PATH: layers compressed with it cannot be unpacked (package zstd)";
-}
-
-function isWritable(file: string): boolean {
-  try {
-    accessSync(file, constants.R_OK | constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function hasZstd(): boolean {
-  try {
-    requireZstd();
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function isOnPath(program: string): boolean {
-  const directories = (process.env.PATH ?? "").split(path.delimiter);
-  return directories.some((directory) => existsSync(path.join(directory, program)));
 }
 
 /** The name of the file system that the directory is on; its number where the name is not known. */

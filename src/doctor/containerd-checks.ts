@@ -6,13 +6,12 @@
  */
 
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse as parseToml } from "smol-toml";
 import { isListening } from "../client/autostart.js";
-import { findProgram } from "../layers/compression.js";
+import { findProgram } from "../system/programs.js";
 import { type Finding, finding, type Verdict } from "./finding.js";
-import type { Surroundings } from "./surroundings.js";
+import { type Surroundings, textOf } from "./surroundings.js";
 
 const AREA = "containerd";
 const GUIDE = "docs/containerd.md";
@@ -57,14 +56,6 @@ export async function checkContainerd(surroundings: Surroundings): Promise<Findi
 
 function note(name: string, found: string): Finding {
   return finding(AREA, name, { status: "note", found });
-}
-
-function textOf(file: string): string | undefined {
-  try {
-    return readFileSync(file, "utf8");
-  } catch {
-    return undefined;
-  }
 }
 
 /** "1.6.20~ds1" of "containerd github.com/containerd/containerd 1.6.20~ds1 …". */

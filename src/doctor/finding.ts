@@ -3,6 +3,8 @@
  * and, where something is missing, what that costs and how to get it.
  */
 
+import { findProgram } from "../system/programs.js";
+
 /**
  * *ok*: as it should be. *note*: not needed, or nobody's mistake. *limited*: varve works, with less or
  * more slowly. *failed*: nothing can be mounted or kept before this is mended.
@@ -29,6 +31,12 @@ export interface Verdict {
   readonly found: string;
   readonly cost?: string;
   readonly remedy?: string;
+}
+
+/** What a program that varve starts means: where it is, or what its lack does. */
+export function programOr(name: string, lack: Verdict): Verdict {
+  const program = findProgram(name);
+  return program === undefined ? lack : { status: "ok", found: program };
 }
 
 /** A finding of an area. */

@@ -1,6 +1,6 @@
 /** Whether and how well this machine mounts: /dev/fuse, the kernel's features, the rights of this user. */
 
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { release } from "node:os";
 import { dirname, join } from "node:path";
 import {
@@ -11,11 +11,11 @@ import {
 } from "../fuse/constants.js";
 import type { InitOffer } from "../fuse/negotiation.js";
 import { CPU_LATENCY_DEVICE } from "../fuse/wake-ups.js";
-import { findProgram } from "../layers/compression.js";
 import { addonPath } from "../system/addon.js";
-import { type Finding, finding, type Verdict } from "./finding.js";
+import { isWritable } from "../system/programs.js";
+import { type Finding, finding, programOr, type Verdict } from "./finding.js";
 import { askKernel } from "./kernel-offer.js";
-import type { Surroundings } from "./surroundings.js";
+import { type Surroundings, textOf } from "./surroundings.js";
 
 const AREA = "Mounting";
 
@@ -44,19 +44,16 @@ function privileges(privileged: boolean): Verdict {
   };
 }
 
-function helper(): Verdict {
-  const program = findProgram("fusermount3");
-  if (program !== undefined) return { status: "ok", found: program };
-  return {
+const helper = () =>
+  programOr("fusermount3", {
     status: "failed",
     found: "not on PATH",
     cost: "users other than root cannot mount",
     remedy: "apt-get install fuse3",
-  };
-}
+  });
 
 function otherUsers(file: string): Verdict {
-  if (/^\s*user_allow_other\s*$/m.test(textOf(file))) {
+  if (/^\s*user_allow_other\s*$/m.test(textOf(file) ?? "")) {
     return { status: "ok", found: `${file} has user_allow_other` };
   }
   return {
@@ -65,14 +62,6 @@ function otherUsers(file: string): Verdict {
     cost: "only the user who mounts a view sees what is in it, not even root does",
     remedy: `echo user_allow_other >> ${file}`,
   };
-}
-
-function textOf(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch {
-    return "";
-  }
 }
 
 function device(privileged: boolean): Verdict {
@@ -91,15 +80,6 @@ function device(privileged: boolean): Verdict {
     cost: "nothing can be mounted",
     remedy: "chmod 666 /dev/fuse, as root",
   };
-}
-
-function isWritable(file: string): boolean {
-  try {
-    accessSync(file, constants.R_OK | constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 async function kernelFeatures(privileged: boolean): Promise<Finding[]> {

@@ -1,9 +1,9 @@
 /** The programs and libraries that varve uses where they are there. */
 
 import { availableParallelism } from "node:os";
-import { fastestGunzip, findProgram, type Gunzipper } from "../layers/compression.js";
+import { fastestGunzip, type Gunzipper } from "../layers/compression.js";
 import { native } from "../system/addon.js";
-import { type Finding, finding, type Verdict } from "./finding.js";
+import { type Finding, finding, programOr, type Verdict } from "./finding.js";
 
 const AREA = "Unpacking and building";
 
@@ -58,24 +58,18 @@ function digests(): Verdict {
   };
 }
 
-function zstd(): Verdict {
-  const program = findProgram("zstd");
-  if (program !== undefined) return { status: "ok", found: program };
-  return {
+const zstd = () =>
+  programOr("zstd", {
     status: "limited",
     found: "no zstd on PATH",
     cost: "layers compressed with zstd cannot be unpacked or made",
     remedy: "apt-get install zstd",
-  };
-}
+  });
 
-function runc(): Verdict {
-  const program = findProgram("runc");
-  if (program !== undefined) return { status: "ok", found: program };
-  return {
+const runc = () =>
+  programOr("runc", {
     status: "note",
     found: "no runc on PATH",
     cost: "build-step --run does not work",
     remedy: "apt-get install runc",
-  };
-}
+  });

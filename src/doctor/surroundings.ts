@@ -1,5 +1,6 @@
 /** What the checks look at; a test gives its own. */
 
+import { readFileSync } from "node:fs";
 import type { DaemonConfig } from "../daemon/config.js";
 
 /** The machine, and the varve that is meant. */
@@ -9,4 +10,13 @@ export interface Surroundings {
   readonly privileged: boolean;
   /** Where the system keeps its configuration: /etc. */
   readonly etc: string;
+}
+
+/** A file of the machine; undefined when it cannot be read. */
+export function textOf(file: string): string | undefined {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return undefined;
+  }
 }

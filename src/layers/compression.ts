@@ -5,10 +5,9 @@
  * blobs under plain types and the reverse, and every tool reads them by their magic numbers.
  */
 
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
 import { native } from "../system/addon.js";
 import { UnsupportedError } from "../system/errors.js";
+import { findProgram } from "../system/programs.js";
 
 /** The encodings of a layer that varve reads and writes. */
 export type Compression = "none" | "gzip" | "zstd";
@@ -80,19 +79,4 @@ export function requireZstd(): string {
   throw new UnsupportedError(
     "zstd layers need the zstd program, which is not on PATH; install it (apt-get install zstd)",
   );
-}
-
-/** Looks a program up on PATH. */
-export function findProgram(name: string): string | undefined {
-  for (const directory of (process.env.PATH ?? "").split(delimiter)) {
-    if (directory === "") continue;
-    const path = join(directory, name);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // Not here; try the next directory.
-    }
-  }
-  return undefined;
 }

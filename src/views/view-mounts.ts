@@ -146,12 +146,8 @@ export class ViewMounts {
   /** Detaches what an earlier daemon left mounted of these views: without it those mounts are dead. */
   async detachDead(views: readonly ViewRow[]): Promise<void> {
     await fs.mkdir(this.#directory, { recursive: true, mode: 0o711 });
-    const known = new Map(views.map((view) => [sourceOf(view.id), view]));
-    // The latest first, in case one is mounted below another.
-    for (const mount of readMounts().reverse()) {
-      if (mount.type !== MOUNT_TYPE || !known.has(mount.source)) continue;
-      await this.#detach(mount.mountPoint);
-      this.#log.info(`detached the dead mount of an earlier daemon on ${mount.mountPoint}`);
+    for (const mountPoint of await this.#detachAll(views.map((view) => view.id))) {
+      this.#log.info(`detached the dead mount of an earlier daemon on ${mountPoint}`);
     }
     // An unmount or a removal that was cut short leaves its target.
     for (const viewId of await fs.readdir(this.#directory)) {
@@ -175,13 +171,14 @@ export class ViewMounts {
     return path.join(this.#directory, viewId, "rootfs");
   }
 
-  async #detachAll(viewIds: readonly string[]): Promise<void> {
+  /** Takes the dead mounts of views out of the tree, and says where they were. */
+  async #detachAll(viewIds: readonly string[]): Promise<string[]> {
     const sources = new Set(viewIds.map(sourceOf));
-    for (const mount of readMounts().reverse()) {
-      if (mount.type === MOUNT_TYPE && sources.has(mount.source)) {
-        await this.#detach(mount.mountPoint);
-      }
-    }
+    const ours = readMounts().filter((one) => one.type === MOUNT_TYPE && sources.has(one.source));
+    // The latest first, in case one is mounted below another.
+    const mountPoints = ours.map((mount) => mount.mountPoint).reverse();
+    for (const mountPoint of mountPoints) await this.#detach(mountPoint);
+    return mountPoints;
   }
 
   /** Takes a dead mount out of the tree, whoever still uses it. Failures are logged. */

@@ -108,7 +108,7 @@ export class Views {
     restore: boolean;
     remount?: (view: ViewRow) => Promise<unknown>;
   }): Promise<void> {
-    await this.resume();
+    await Promise.all(this.#database.views.list().map((view) => this.#resume(view)));
     const rows = this.#database.views.list();
     await this.#mounts.detachDead(rows.filter((view) => !this.isMounted(view)));
     for (const view of rows.filter(isTransient)) {
@@ -123,14 +123,6 @@ export class Views {
       giveUp: (view) => this.#markUnmounted(view.id),
       log: this.#log,
     });
-  }
-
-  /**
-   * Goes on serving what an earlier daemon left to the keeper, so that programs which wait for that wait
-   * no longer. May be called ahead of `open`.
-   */
-  async resume(): Promise<void> {
-    await Promise.all(this.#database.views.list().map((view) => this.#resume(view)));
   }
 
   /** Every view but those of work that is under way, oldest first. */

@@ -18,10 +18,10 @@ import {
   compressionOf,
   detectCompression,
   fastestGunzip,
-  findProgram,
 } from "../../../src/layers/compression.js";
 import { DecompressedBlob, type DecompressOptions } from "../../../src/layers/decompressed-blob.js";
 import { LayerCompressor } from "../../../src/layers/layer-compressor.js";
+import { findProgram } from "../../../src/system/programs.js";
 
 let scratch: string;
 let environment: NodeJS.ProcessEnv;
