@@ -6,7 +6,7 @@ Napi::Object InitSyscalls(Napi::Env env) {
       varve::CopyMethods(),  varve::DirectoryMethods(), varve::ErrnoMethods(),
       varve::FileMethods(),  varve::FsopsMethods(),     varve::MountMethods(),
       varve::StatMethods(),  varve::SyncMethods(),      varve::XattrMethods(),
-      varve::MessageMethods(), varve::SharedMemoryMethods(),
+      varve::MessageMethods(), varve::SharedMemoryMethods(), varve::CallerMethods(),
   };
   for (const varve::Methods& part : parts) varve::DefineMethods(env, exports, part);
   return exports;

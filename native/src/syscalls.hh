@@ -9,6 +9,7 @@ Napi::Object InitSyscalls(Napi::Env env);
 
 namespace varve {
 
+Methods CallerMethods();
 Methods CopyMethods();
 Methods DirectoryMethods();
 Methods ErrnoMethods();

@@ -155,7 +155,7 @@ function connectSocket(path: string): Promise<net.Socket> {
 function connectError(path: string, error: NodeJS.ErrnoException): BaseError {
   if (error.code === "EACCES" || error.code === "EPERM") {
     return new PermissionDeniedError(
-      `connect to ${path}: permission denied; the daemon's socket is only for the user that runs it`,
+      `connect to ${path}: permission denied; the daemon's socket is for the user that runs it, and for the group of its --socket-group`,
       { cause: error },
     );
   }

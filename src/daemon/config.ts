@@ -31,6 +31,8 @@ export interface DaemonConfig {
   readonly state: string;
   /** Path of the gRPC socket. */
   readonly socket: string;
+  /** Name or ID of the group whose members may use the socket, too; undefined: nobody else. */
+  readonly socketGroup: string | undefined;
   /** trace | debug | info | warn | error | fatal | silent */
   readonly logLevel: string;
   /** On shutdown leave mounts in place (dead until the next daemon mounts them again). */
@@ -79,6 +81,7 @@ export interface ConfigFlags {
   readonly root?: string | undefined;
   readonly state?: string | undefined;
   readonly socket?: string | undefined;
+  readonly socketGroup?: string | undefined;
   readonly logLevel?: string | undefined;
   readonly keepMounts?: boolean | undefined;
   readonly restoreViews?: boolean | undefined;
@@ -121,6 +124,7 @@ const SETTINGS = {
   root: text,
   state: text,
   socket: text,
+  socketGroup: text,
   logLevel: v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(", ")}`),
   keepMounts: v.boolean("must be true or false"),
   restoreViews: v.boolean("must be true or false"),
@@ -303,6 +307,7 @@ function complete(given: Values, environment: Environment): DaemonConfig {
     root: path.resolve(given.root ?? defaultRoot(environment)),
     state,
     socket: path.resolve(given.socket ?? socketIn(state)),
+    socketGroup: given.socketGroup,
     logLevel: given.logLevel ?? "info",
     keepMounts: given.keepMounts ?? false,
     restoreViews: given.restoreViews ?? true,

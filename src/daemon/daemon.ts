@@ -28,6 +28,7 @@ import { Views } from "../views/views.js";
 import { type DaemonConfig, layerLimits } from "./config.js";
 import { socketIn } from "./default-paths.js";
 import { answerHealthChecks, type End, listenForEngines, serveMetrics } from "./engines.js";
+import { groupId } from "./group-id.js";
 import { LockFile } from "./lock-file.js";
 import { examineMachine } from "./machine.js";
 
@@ -114,7 +115,8 @@ async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
   const { config, end, log } = o;
   // Before the store of views' connections, to which all others belong.
   const listening = o.manager?.take(ACTIVATED_SOCKET);
-  process.umask(0o077);
+  // Nothing to read for others, but the state directory is theirs to pass through.
+  process.umask(0o066);
   await lockDirectories(config, o.patienceMs, onCleanup);
   const machine = await examineMachine(config.root);
   const database = openDatabase(path.join(config.root, "varve.db"));
@@ -128,6 +130,7 @@ async function start(o: StartOptions, onCleanup: OnCleanup): Promise<Core> {
   const core: Core = {
     paths: { root: config.root, state: config.state, socket: config.socket },
     machine,
+    socketGroup: config.socketGroup === undefined ? undefined : groupId(config.socketGroup),
     database,
     log,
     starts: await countStart(config.state),

@@ -20,6 +20,9 @@ export const GC_SHALLOW_LABEL = "varve.gc.shallow";
 /** Marks leases and views of one process's running work; after a restart that work is dead. */
 export const TRANSIENT_LABEL = "varve.transient";
 
+/** Marks views made for users who are neither root nor the daemon's own: no set-id programs, no devices. */
+export const GUEST_LABEL = "varve.guest";
+
 /** Marks leases on what an unfinished pull has fetched: kept for its next try, while there is room. */
 export const UNFINISHED_PULL_LABEL = "varve.pull";
 

@@ -18,6 +18,8 @@ export interface RegistryAccess {
   readonly plainHttp?: boolean | undefined;
   /** Accept any certificate, and plain http where there is none. */
   readonly skipTlsVerify?: boolean | undefined;
+  /** No credentials but these: nothing is looked up in files. */
+  readonly isWithoutFiles?: boolean | undefined;
   /** HOME, DOCKER_CONFIG, HTTPS_PROXY and the like. */
   readonly environment: Environment;
 }

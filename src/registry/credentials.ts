@@ -34,6 +34,7 @@ export async function findCredentials(
   access: RegistryAccess,
 ): Promise<Credentials | undefined> {
   if (access.credentials !== undefined) return access.credentials;
+  if (access.isWithoutFiles === true) return undefined;
   for (const file of credentialFiles(access.environment)) {
     const content = readCredentialFile(file);
     if (content === undefined) continue;

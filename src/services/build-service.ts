@@ -5,6 +5,7 @@ import { InvalidArgumentError } from "../system/errors.js";
 import { type BuildStep, checkRun } from "./builds/build-step.js";
 import { commitSteps } from "./builds/commit-steps.js";
 import { readCopySource } from "./builds/copy-sources.js";
+import { ownersOnly } from "./caller.js";
 import { Channel } from "./channel.js";
 import type { Core } from "./core.js";
 import type {
@@ -29,10 +30,10 @@ export function buildHandlers(core: Core): Pick<Handlers<typeof Varve>, "commitS
 async function* build(
   core: Core,
   request: CommitStepRequest,
-  { signal }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<Response> {
   const channel = new Channel<Response>();
-  const running = run(core, request, signal, channel).then(
+  const running = run(core, request, context, channel).then(
     () => channel.end(),
     (error: unknown) => channel.end({ error }),
   );
@@ -46,16 +47,19 @@ async function* build(
 async function run(
   core: Core,
   request: CommitStepRequest,
-  signal: AbortSignal,
+  { signal, caller }: CallContext,
   channel: Channel<Response>,
 ): Promise<void> {
+  if (request.steps.some(({ kind }) => kind !== "change")) {
+    ownersOnly(caller, "build step", "RUN and COPY would work as the daemon; mount a view instead");
+  }
   const { sourceDateEpoch } = request;
   const result = await commitSteps(core, {
     ...request,
     steps: await Promise.all(request.steps.map(toStep)),
     network: parseNetwork(request.network),
     pull: parsePolicy(request.pull, "missing"),
-    access: toAccess(request.access),
+    access: toAccess(request.access, caller),
     sourceDateEpoch: sourceDateEpoch === undefined ? undefined : Number(sourceDateEpoch),
     observer: {
       onProgress: progressTo(channel),

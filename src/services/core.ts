@@ -33,6 +33,8 @@ export interface Machine {
 export interface Core {
   readonly paths: { readonly root: string; readonly state: string; readonly socket: string };
   readonly machine: Machine;
+  /** The ID of the group whose members may call as guests; undefined: none. */
+  readonly socketGroup: number | undefined;
   readonly database: Database;
   readonly content: ContentStore;
   readonly images: ImageStore;

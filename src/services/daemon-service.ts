@@ -1,6 +1,7 @@
 /** The daemon's own methods of varve.v1: version, info, shutdown. */
 
 import os from "node:os";
+import { ownersOnly } from "./caller.js";
 import type { Core } from "./core.js";
 import type { Varve } from "./gen/varve/v1/varve_pb.js";
 import type { Handlers } from "./grpc-adapter.js";
@@ -24,7 +25,8 @@ export function daemonHandlers(
     }),
     info: () => info(core),
     metrics: () => ({ text: collectMetrics(core) }),
-    shutdown: () => {
+    shutdown: (_request, { caller }) => {
+      ownersOnly(caller, "stop the daemon", "ask its administrator");
       core.requestShutdown();
       return {};
     },

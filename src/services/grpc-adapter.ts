@@ -26,6 +26,7 @@ import type {
 } from "@grpc/grpc-js";
 import { InvalidArgumentError } from "../system/errors.js";
 import { forRequest, REQUEST_ID_HEADER } from "../system/request-context.js";
+import { type Caller, STRANGER } from "./caller.js";
 import { toServiceError } from "./errors.js";
 import { Status } from "./status.js";
 
@@ -33,6 +34,7 @@ import { Status } from "./status.js";
 export interface CallContext {
   /** Aborted when the client cancelled or went away, or its deadline passed. */
   readonly signal: AbortSignal;
+  readonly caller: Caller;
   /** A field of the request's metadata. */
   header(name: string): string | undefined;
 }
@@ -59,8 +61,10 @@ export interface ServeOptions {
   readonly logBug: LogBug;
   /** Gets a promise for each call, which resolves when its handler has ended; it never rejects. */
   readonly onCall?: ((ended: Promise<void>) => void) | undefined;
+  /** Who is at the address that grpc-js knows of a call's peer; absent: nobody whom we know. */
+  readonly callerOf?: ((address: string) => Caller) | undefined;
   /** A call of a method begins; the returned function gets how it ended: "OK" or a status' name. */
-  readonly begin?: ((method: string) => (code: string) => void) | undefined;
+  readonly begin?: ((method: string, caller: Caller) => (code: string) => void) | undefined;
 }
 
 /** Adds a service to a server. */
@@ -137,8 +141,11 @@ type Run = (context: CallContext, work: () => Promise<number>) => void;
 
 function runner(method: DescMethod, { onCall, begin }: ServeOptions): Run {
   return (context, work) => {
-    const end = begin?.(method.name);
-    const ended = forRequest(context.header(REQUEST_ID_HEADER), method.name, async () => {
+    const end = begin?.(method.name, context.caller);
+    const { caller } = context;
+    const id = context.header(REQUEST_ID_HEADER);
+    const who = caller === STRANGER ? undefined : caller;
+    const ended = forRequest({ id, method: method.name, who }, async () => {
       const status = await work();
       end?.(nameOfStatus(status));
     });
@@ -153,32 +160,43 @@ function nameOfStatus(status: number): string {
 interface Cancellable {
   readonly cancelled: boolean;
   readonly metadata: Metadata;
+  getPeer(): string;
   on(event: "cancelled", listener: () => void): unknown;
 }
 
-function contextOf(call: Cancellable): CallContext {
+function contextOf(call: Cancellable, { callerOf }: ServeOptions): CallContext {
   const controller = new AbortController();
   call.on("cancelled", () => controller.abort());
   if (call.cancelled) controller.abort();
   return {
     signal: controller.signal,
+    caller: callerOf?.(peerOf(call)) ?? STRANGER,
     header: (name) => call.metadata.get(name)[0]?.toString(),
   };
 }
 
+function peerOf(call: Cancellable): string {
+  try {
+    return call.getPeer();
+  } catch {
+    // Node throws when the connection has been closed meanwhile.
+    return "";
+  }
+}
+
 function unary(
   handler: (request: Message, context: CallContext) => Promise<Init> | Init,
-  { logBug }: ServeOptions,
+  options: ServeOptions,
   run: Run,
 ): handleUnaryCall<Message, Init> {
   return (call, callback) => {
-    const context = contextOf(call);
+    const context = contextOf(call, options);
     run(context, async () => {
       try {
         callback(null, await handler(call.request, context));
         return Status.OK;
       } catch (error) {
-        const failure = toServiceError(error, logBug);
+        const failure = toServiceError(error, options.logBug);
         callback(failure);
         return failure.code;
       }
@@ -188,24 +206,26 @@ function unary(
 
 function serverStreaming(
   handler: (request: Message, context: CallContext) => AsyncIterable<Init>,
-  { logBug }: ServeOptions,
+  options: ServeOptions,
   run: Run,
 ): handleServerStreamingCall<Message, Init> {
   return (call) => {
-    const context = contextOf(call);
-    run(context, () => respond(call, () => handler(call.request, context), context.signal, logBug));
+    const context = contextOf(call, options);
+    const { signal } = context;
+    run(context, () => respond(call, () => handler(call.request, context), signal, options.logBug));
   };
 }
 
 function bidiStreaming(
   handler: (requests: AsyncIterable<Message>, context: CallContext) => AsyncIterable<Init>,
-  { logBug }: ServeOptions,
+  options: ServeOptions,
   run: Run,
 ): handleBidiStreamingCall<Message, Init> {
   return (call) => {
-    const context = contextOf(call);
+    const context = contextOf(call, options);
+    const { signal } = context;
     run(context, () =>
-      respond(call, () => handler(requestsOf(call), context), context.signal, logBug),
+      respond(call, () => handler(requestsOf(call), context), signal, options.logBug),
     );
   };
 }

@@ -8,6 +8,8 @@ import { type LoadedImage, loadImages } from "../images/load.js";
 import { formatPlatform } from "../images/platform.js";
 import { type SaveFormat, saveImages, streamImages } from "../images/save.js";
 import { InvalidArgumentError } from "../system/errors.js";
+import { type Caller, ownersOnly } from "./caller.js";
+import { readAsGuest, writeAsGuest } from "./caller-files.js";
 import type { Core } from "./core.js";
 import type {
   InspectImageRequest,
@@ -59,7 +61,7 @@ export function imageHandlers(core: Core): Pick<Handlers<typeof Varve>, ImageMet
     saveImages: (request, context) => save(core, request, context),
     unpackImage: (request, context) => unpack(core, request, context),
     listImages: async ({ filters }) => ({ images: (await images.list(filters)).map(toImage) }),
-    inspectImage: (request, { signal }) => inspect(core, request, signal),
+    inspectImage: (request, context) => inspect(core, request, context),
     inspectSnapshot: ({ chainId }) => ({ snapshot: toSnapshot(core, chainId) }),
     imageHistory: (request) => history(core, request.reference),
     tagImage: async ({ source, target }) => ({ reference: await images.tag(source, target) }),
@@ -78,11 +80,11 @@ export function imageHandlers(core: Core): Pick<Handlers<typeof Varve>, ImageMet
 async function inspect(
   core: Core,
   request: InspectImageRequest,
-  signal: AbortSignal,
+  { signal, caller }: CallContext,
 ): Promise<MessageInitShape<typeof InspectImageResponseSchema>> {
   const { reference, platform } = request;
   const policy = parsePolicy(request.pull, "never");
-  const access = toAccess(request.access);
+  const access = toAccess(request.access, caller);
   return describeImage(core, { reference, platform, policy, access, signal }, async (resolved) => {
     const found = await inspectImage(core.images, resolved);
     const chainId = resolved.chainIds.at(-1);
@@ -149,7 +151,7 @@ async function history(core: Core, reference: string) {
 async function* load(
   core: Core,
   requests: AsyncIterable<LoadImagesRequest>,
-  { signal }: CallContext,
+  { signal, caller }: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof LoadImagesResponseSchema>> {
   const iterator = requests[Symbol.asyncIterator]();
   const first = await iterator.next();
@@ -157,7 +159,7 @@ async function* load(
   if (options === undefined) {
     throw new InvalidArgumentError("load images: the first message must carry the options");
   }
-  const source = options.path === "" ? chunksOf(iterator) : checkPath("load images", options.path);
+  const source = options.path === "" ? chunksOf(iterator) : await sourceAt(caller, options.path);
   const work = withProgress((onProgress) =>
     loadImages(core.images, source, {
       ...platformsOf(options),
@@ -189,6 +191,12 @@ async function* chunksOf(requests: AsyncIterator<LoadImagesRequest>): AsyncGener
   }
 }
 
+/** @throws PermissionDeniedError, InvalidArgumentError a guest's path */
+async function sourceAt(caller: Caller, text: string): Promise<string | AsyncIterable<Uint8Array>> {
+  const file = checkPath("load images", text);
+  return caller.isOwner ? file : readAsGuest(caller, `load ${file}`, file);
+}
+
 function checkPath(operation: string, file: string): string {
   if (path.isAbsolute(file)) return file;
   throw new InvalidArgumentError(`${operation}: ${file} must be an absolute path`);
@@ -207,7 +215,7 @@ function checkFormat(format: string): SaveFormat {
 async function* save(
   core: Core,
   request: SaveImagesRequest,
-  { signal }: CallContext,
+  { signal, caller }: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof SaveImagesResponseSchema>> {
   const { references, platforms } = request;
   if (references.length === 0) throw new InvalidArgumentError("save images: name at least one");
@@ -225,6 +233,10 @@ async function* save(
     return await tellSaved(core, references);
   }
   const file = checkPath("save images", request.path);
+  if (!caller.isOwner) {
+    await saveForGuest(core, caller, references, file, options);
+    return await tellSaved(core, references);
+  }
   const work = withProgress((onProgress) =>
     saveImages(core.images, references, file, { ...options, onProgress }),
   );
@@ -232,6 +244,20 @@ async function* save(
     if ("progress" in item) yield { progress: toProgress(item.progress) };
   }
   await tellSaved(core, references);
+}
+
+async function saveForGuest(
+  core: Core,
+  caller: Caller,
+  references: readonly string[],
+  file: string,
+  options: Parameters<typeof streamImages>[2],
+): Promise<void> {
+  const what = `save ${file}`;
+  if (options.format === "oci-dir") {
+    ownersOnly(caller, what, "save an archive and unpack it: varve save IMAGE | tar -C DIR -x");
+  }
+  await writeAsGuest(caller, what, file, streamImages(core.images, references, options));
 }
 
 async function tellSaved(core: Core, references: readonly string[]): Promise<void> {

@@ -4,6 +4,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type RegistryAccess as Access, DOCKER_HUB } from "../registry/access.js";
 import { login, logout } from "../registry/login.js";
 import { InvalidArgumentError } from "../system/errors.js";
+import { type Caller, ownersOnly } from "./caller.js";
 import type { Core } from "./core.js";
 import type {
   PullImageRequest,
@@ -26,17 +27,20 @@ export function registryHandlers(core: Core): Pick<Handlers<typeof Varve>, Regis
   return {
     pullImage: (request, context) => pull(core, request, context),
     pushImage: (request, context) => push(core, request, context),
-    login: async ({ registry, access }, { signal }) => {
-      const means = toAccess(access);
+    login: async ({ registry, access }, { signal, caller }) => {
+      ownersOnly(caller, `log in to ${registry}`, NO_FILES);
+      const means = toAccess(access, caller);
       if (means.credentials === undefined) {
         throw new InvalidArgumentError("log in: needs a user name and a password");
       }
       const domain = domainOf(registry);
       return { keptIn: await login(core.registries, domain, means.credentials, means, signal) };
     },
-    logout: async ({ registry, access }) => ({
-      removedFrom: await logout(core.registries, domainOf(registry), toAccess(access)),
-    }),
+    logout: async ({ registry, access }, { caller }) => {
+      ownersOnly(caller, `log out of ${registry}`, NO_FILES);
+      const means = toAccess(access, caller);
+      return { removedFrom: await logout(core.registries, domainOf(registry), means) };
+    },
   };
 }
 
@@ -52,28 +56,37 @@ function domainOf(registry: string): string {
   );
 }
 
-/** The caller's environment goes before the daemon's. */
-export function toAccess(access: RegistryAccess | undefined): Access {
+const NO_FILES =
+  "the daemon would read and write files with credentials as itself; give --creds with the pull or push";
+
+/**
+ * How a registry is reached for a caller: the caller's environment goes before the daemon's. A guest's
+ * would have the daemon read files, and run credential helpers, that the guest names: it does not count,
+ * and nobody else's credentials are used for a guest.
+ */
+export function toAccess(access: RegistryAccess | undefined, { isOwner }: Caller): Access {
   const { username = "", password = "" } = access ?? {};
   return {
     ...(username === "" ? {} : { credentials: { username, password } }),
     plainHttp: access?.plainHttp ?? false,
     skipTlsVerify: access?.skipTlsVerify ?? false,
-    environment: { ...process.env, ...access?.environment },
+    ...(isOwner
+      ? { environment: { ...process.env, ...access?.environment } }
+      : { environment: { ...process.env, HOME: "" }, isWithoutFiles: true }),
   };
 }
 
 async function* pull(
   core: Core,
   request: PullImageRequest,
-  { signal }: CallContext,
+  { signal, caller }: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>> {
   const { reference, platforms, allPlatforms, noUnpack } = request;
   const options = {
     ...{ reference, platforms, allPlatforms, signal },
     policy: parsePolicy(request.policy, "always"),
     unpack: !noUnpack,
-    access: toAccess(request.access),
+    access: toAccess(request.access, caller),
   };
   const work = withProgress((onProgress) => pullImage(core, { ...options, onProgress }));
   for await (const item of work) {
@@ -85,10 +98,10 @@ async function* pull(
 async function* push(
   core: Core,
   request: PushImageRequest,
-  { signal }: CallContext,
+  { signal, caller }: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof PushImageResponseSchema>> {
   const { reference, destination, platform, allPlatforms } = request;
-  const access = toAccess(request.access);
+  const access = toAccess(request.access, caller);
   const options = { reference, destination, platform, allPlatforms, access, signal };
   const work = withProgress((onProgress) => pushImage(core, { ...options, onProgress }));
   for await (const item of work) {

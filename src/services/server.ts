@@ -6,16 +6,21 @@
  * connections can be taken while the daemon is not quite ready, and answered when it is.
  */
 
-import { chmodSync, unlinkSync } from "node:fs";
+import { chmodSync, chownSync, unlinkSync } from "node:fs";
 import net from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { Log } from "../snapshots/log.js";
-import { AlreadyExistsError, InvalidArgumentError } from "../system/errors.js";
+import {
+  AlreadyExistsError,
+  InvalidArgumentError,
+  PermissionDeniedError,
+} from "../system/errors.js";
 import type { ProxySnapshots } from "../views/proxy-snapshots.js";
 import { withPlainAuthority } from "./authority-filter.js";
 import { buildHandlers } from "./build-service.js";
+import { type Caller, CallerTable, whoConnected } from "./caller.js";
 import { type DifferParts, diffHandlers } from "./containerd/diff-service.js";
 import { snapshotHandlers } from "./containerd/snapshot-service.js";
 import type { Core } from "./core.js";
@@ -52,6 +57,10 @@ export interface ServedApi {
   readonly services: readonly string[];
   /** A socket that listens there already, from the service manager; owned. */
   readonly descriptor?: number | undefined;
+  /** The ID of the group whose members may connect, too, as guests. */
+  readonly group?: number | undefined;
+  /** Who is neither root nor the daemon's user is turned away, whatever the socket's mode says. */
+  readonly isForOwners?: boolean;
   /** What the server reads in a connection's stead. */
   readonly filter?: (connection: net.Socket) => Duplex;
   addTo(server: Server, options: ServeOptions): void;
@@ -64,6 +73,7 @@ export function varveApi(core: Core): ServedApi {
     flag: "--socket",
     log: core.log,
     activity: core.activity,
+    group: core.socketGroup,
     services: [Varve.typeName],
     addTo: (server, options) => {
       const handlers = {
@@ -93,6 +103,7 @@ export function containerdApi(socketPath: string, parts: ContainerdParts): Serve
   return {
     socketPath,
     flag: "--containerd-socket",
+    isForOwners: true,
     log,
     services: [Snapshots.typeName, ...(differ === undefined ? [] : [Diff.typeName])],
     addTo: (server, options) => {
@@ -107,6 +118,7 @@ export function criApi(socketPath: string, parts: CriParts): ServedApi {
   return {
     socketPath,
     flag: "--cri-socket",
+    isForOwners: true,
     log: parts.core.log,
     activity: parts.core.activity,
     services: [ImageService.typeName],
@@ -128,6 +140,8 @@ export class RpcServer {
   /** Connections that came before `accept`; undefined after it. */
   #early: net.Socket[] | undefined = [];
   readonly #connections = new Set<net.Socket>();
+  readonly #callers = new CallerTable();
+  readonly #api: ServedApi;
   /** Handlers that are running. */
   readonly #calls = new Set<Promise<void>>();
   readonly #inject: (connection: net.Socket) => void;
@@ -137,6 +151,7 @@ export class RpcServer {
 
   private constructor(api: ServedApi) {
     this.services = api.services;
+    this.#api = api;
     this.#socketPath = api.socketPath;
     this.#ownsSocket = api.descriptor === undefined;
     this.#grpc = this.#makeServer(api);
@@ -146,14 +161,14 @@ export class RpcServer {
   }
 
   /**
-   * Listens on `api.socketPath`, mode 0600; calls wait until `accept`. A socket file that nobody
+   * Listens on `api.socketPath`, mode 0600 or, with a group, 0660; calls wait until `accept`. A socket file that nobody
    * listens on is replaced; one of the service manager stays when the server closes. Changes the umask for a moment: call it before threads create files.
    *
    * @throws AlreadyExistsError somebody listens there
    * @throws InvalidArgumentError the path is too long for a Unix socket
    */
   static async listen(api: ServedApi): Promise<RpcServer> {
-    const { socketPath, flag } = api;
+    const { socketPath, flag, group } = api;
     if (Buffer.byteLength(socketPath) > MAX_SOCKET_PATH) {
       throw new InvalidArgumentError(
         `listen on ${socketPath}: longer than the ${MAX_SOCKET_PATH} bytes of a Unix socket's path; choose another ${flag}`,
@@ -165,7 +180,7 @@ export class RpcServer {
       return server;
     }
     await removeStaleSocket(socketPath, flag);
-    await bind(server.#listener, socketPath);
+    await bind(server.#listener, socketPath, group);
     return server;
   }
 
@@ -192,6 +207,14 @@ export class RpcServer {
   }
 
   #receive(connection: net.Socket): void {
+    const caller = whoConnected(connection);
+    const { uid, pid, isOwner } = caller;
+    if (!isOwner && (this.#api.isForOwners === true || uid < 0)) {
+      this.#api.log.warn(`refused a connection of process ${pid} of user ${uid}`);
+      connection.destroy();
+      return;
+    }
+    this.#callers.add(connection, caller);
     this.#connections.add(connection);
     connection.once("close", () => this.#connections.delete(connection));
     if (this.#early === undefined) this.#inject(connection);
@@ -211,7 +234,8 @@ export class RpcServer {
         this.#calls.add(ended);
         void ended.then(() => this.#calls.delete(ended));
       },
-      begin: (method: string) => beginCall(api, method),
+      callerOf: (address: string) => this.#callers.of(address),
+      begin: (method: string, caller: Caller) => beginCall(api, method, caller),
     };
     api.addTo(server, options);
     addService(server, Health, healthHandlers(api.services, this.#ending.signal), options);
@@ -220,12 +244,18 @@ export class RpcServer {
 }
 
 /** Counts a call, and says at its end how it went. */
-function beginCall({ activity, log }: ServedApi, method: string): (code: string) => void {
+function beginCall(
+  { activity, log }: ServedApi,
+  method: string,
+  { isOwner, uid, pid }: Caller,
+): (code: string) => void {
   const count = activity?.begin(method);
   const startedMs = performance.now();
   return (code) => {
     count?.(code);
-    log.debug(`${method}: ${code} after ${Math.round(performance.now() - startedMs)} ms`);
+    const ended = `${method}: ${code} after ${Math.round(performance.now() - startedMs)} ms`;
+    if (isOwner) log.debug(ended);
+    else log.info(`${ended}, for process ${pid} of user ${uid}`);
   };
 }
 
@@ -266,7 +296,7 @@ function listenOn(listener: net.Server, descriptor: number): Promise<void> {
   });
 }
 
-function bind(listener: net.Server, socketPath: string): Promise<void> {
+function bind(listener: net.Server, socketPath: string, group: number | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     listener.once("error", reject);
     // listen(2) on a path happens before the call returns, so the umask is changed for no other work.
@@ -276,10 +306,28 @@ function bind(listener: net.Server, socketPath: string): Promise<void> {
         listener.removeListener("error", reject);
         // Again, for a Node that would bind later after all.
         chmodSync(socketPath, 0o600);
-        resolve();
+        try {
+          if (group !== undefined) openToGroup(socketPath, group);
+          resolve();
+        } catch (error) {
+          reject(error);
+        }
       });
     } finally {
       process.umask(umask);
     }
   });
+}
+
+/** @throws PermissionDeniedError an ordinary user's daemon, and the user is not in that group */
+function openToGroup(socketPath: string, group: number): void {
+  try {
+    chownSync(socketPath, -1, group);
+  } catch (cause) {
+    throw new PermissionDeniedError(
+      `listen on ${socketPath}: cannot give the socket to group ${group}: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+  chmodSync(socketPath, 0o660);
 }

@@ -7,6 +7,7 @@ import { toBuffer } from "../system/bytes.js";
 import { CancelledError, NotFoundError } from "../system/errors.js";
 import { parseIoMode } from "../views/io-mode.js";
 import { parseRestartPolicy } from "../views/restart-policy.js";
+import { ownersOnly } from "./caller.js";
 import type { Core } from "./core.js";
 import {
   type CommitViewRequest,
@@ -53,7 +54,9 @@ export function viewHandlers(core: Core): Pick<Handlers<typeof Varve>, ViewMetho
       await views.remove(name, force);
       return {};
     },
-    createBundle: async (request) => ({ configPath: await createBundle(core, request) }),
+    createBundle: async (request, { caller }) => ({
+      configPath: await createBundle(core, caller, request),
+    }),
   };
 }
 
@@ -90,13 +93,27 @@ async function usage({ views }: Core, { id }: ViewRow) {
 async function* mount(
   core: Core,
   request: MountViewRequest,
-  { signal }: CallContext,
+  { signal, caller }: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof MountViewResponseSchema>> {
   const { image, name, target, readOnly, platform } = request;
   const pull = parsePolicy(request.pull, "never");
-  const access = toAccess(request.access);
+  if (target !== "") {
+    ownersOnly(caller, `mount on ${target}`, "leave the target out: the daemon chooses one");
+  }
+  const access = toAccess(request.access, caller);
   const wishes = { io: parseIoMode(request.io), restart: parseRestartPolicy(request.restart) };
-  const options = { image, name, target, readOnly, platform, pull, access, ...wishes, signal };
+  const options = {
+    image,
+    name,
+    target,
+    readOnly,
+    platform,
+    pull,
+    access,
+    ...wishes,
+    signal,
+    isForGuest: !caller.isOwner,
+  };
   const work = withProgress((onProgress) => mountView(core, { ...options, onProgress }));
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };

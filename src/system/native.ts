@@ -170,6 +170,32 @@ export interface Syscalls {
   receivePacket(socket: number, target: Buffer, out: Float64Array): number;
   /** Another descriptor for the same open file. */
   duplicate(fd: number): number;
+  /** Who connected a Unix socket: [pid, uid, gid, ...supplementary groups], or a negative errno. */
+  peerCredentials(socket: number): number[] | number;
+
+  /**
+   * Opens a file with the rights of another user (as root only; -EPERM otherwise), on a thread of its
+   * own: a descriptor or a negative errno. Links of /proc that lead anywhere are not followed (-ELOOP).
+   * With uid -1 it is a plain open(2) that blocks nobody. Never rejects; so do the two below.
+   */
+  openAs(
+    uid: number,
+    gid: number,
+    groups: Float64Array,
+    path: ByteString,
+    flags: number,
+    mode: number,
+  ): Promise<number>;
+  /** mkdir(2) in the same way; the path must have a slash. */
+  mkdirAs(
+    uid: number,
+    gid: number,
+    groups: Float64Array,
+    path: ByteString,
+    mode: number,
+  ): Promise<number>;
+  /** unlink(2) in the same way. */
+  unlinkAs(uid: number, gid: number, groups: Float64Array, path: ByteString): Promise<number>;
 
   mount(
     source: ByteString,

@@ -14,6 +14,9 @@ const ID = /^[A-Za-z0-9_.-]{1,64}$/;
 export interface RequestContext {
   readonly request: string;
   readonly method: string;
+  /** Who asks: user and process. */
+  readonly uid?: number;
+  readonly peer?: number;
 }
 
 const storage = new AsyncLocalStorage<RequestContext>();
@@ -28,8 +31,19 @@ export function outsideRequests<R>(work: () => R): R {
   return storage.exit(work);
 }
 
-/** Runs `work` for a request; an ID that is none is replaced by one. */
-export function forRequest<R>(id: string | undefined, method: string, work: () => R): R {
+/**
+ * Runs `work` for a request; an ID that is none is replaced by one.
+ *
+ * @param who absent where the caller is not known, over a network
+ */
+export function forRequest<R>(
+  o: { id: string | undefined; method: string; who?: { uid: number; pid: number } | undefined },
+  work: () => R,
+): R {
+  const { id, method, who } = o;
   const request = id !== undefined && ID.test(id) ? id : randomBytes(6).toString("hex");
-  return storage.run({ request, method }, work);
+  return storage.run(
+    { request, method, ...(who === undefined ? {} : { uid: who.uid, peer: who.pid }) },
+    work,
+  );
 }

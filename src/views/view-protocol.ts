@@ -22,6 +22,8 @@ export interface MountTask {
   readonly target: string;
   readonly readOnly: boolean;
   readonly privileged: boolean;
+  /** Mount it so that set-id programs and devices in it have no effect. */
+  readonly isForGuest?: boolean;
   /** Absent for an image without layers. */
   readonly indexPath: string | undefined;
   /** Base first. */

@@ -1,7 +1,7 @@
 /** What is asked of views, and what is refused. */
 
 import type { Digest } from "../content/digest.js";
-import { TRANSIENT_LABEL } from "../metadata/labels.js";
+import { GUEST_LABEL, type Labels, TRANSIENT_LABEL } from "../metadata/labels.js";
 import type { IoMode, RestartPolicy, ViewRow } from "../metadata/view-table.js";
 import { AlreadyExistsError, FailedPreconditionError } from "../system/errors.js";
 
@@ -18,6 +18,8 @@ export interface NewView {
   readonly readOnly: boolean;
   /** Belongs to work that is under way: not listed, and removed when it outlives the daemon. */
   readonly isTransient?: boolean;
+  /** Made for somebody without the daemon's rights: set-id programs and devices in it have no effect. */
+  readonly isForGuest?: boolean;
   /** Absent: the daemon's default. */
   readonly io?: IoMode | undefined;
   /** Absent: "no". */
@@ -33,6 +35,19 @@ export interface MountWishes {
 /** True for a view that belongs to work that is under way. */
 export function isTransient(view: ViewRow): boolean {
   return view.labels[TRANSIENT_LABEL] !== undefined;
+}
+
+/** True for a view made for somebody without the daemon's rights. */
+export function isForGuest(view: ViewRow): boolean {
+  return view.labels[GUEST_LABEL] !== undefined;
+}
+
+/** The labels that a new view has. */
+export function labelsOf({ isTransient, isForGuest }: NewView): Labels {
+  return {
+    ...(isTransient === true ? { [TRANSIENT_LABEL]: "true" } : {}),
+    ...(isForGuest === true ? { [GUEST_LABEL]: "true" } : {}),
+  };
 }
 
 /** For a new view whose name another one has. */

@@ -12,6 +12,7 @@ import type { ChainIndex } from "../overlay/chain-index.js";
 import { OpenTable } from "../overlay/open-table.js";
 import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
 import { serveWorker } from "../snapshots/worker-server.js";
+import { MS_NODEV, MS_NOSUID } from "../system/constants.js";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
 import { SharedMemory } from "../system/shared-memory.js";
 import { Tally } from "../system/tally.js";
@@ -85,6 +86,7 @@ function sessionOptions(
   const tally = new Tally(task.tally);
   return {
     ...{ target, fileSystem, readOnly, privileged, stackDepth, quickWakeUps, tally },
+    flags: task.isForGuest === true ? MS_NOSUID | MS_NODEV : 0,
     subtype: "varve",
     source: sourceOf(viewId),
     ...(notes === undefined ? {} : { exchangeNote: new ExchangeNote(`${notes}.exchange`) }),

@@ -10,7 +10,6 @@
 import type { DiskUsage } from "../layers/usage-counter.js";
 import type { Database } from "../metadata/database.js";
 import type { EventLog } from "../metadata/event-log.js";
-import { TRANSIENT_LABEL } from "../metadata/labels.js";
 import type { IoMode, ViewRow } from "../metadata/view-table.js";
 import type { Change, LayerTasks, UpperTask } from "../snapshots/layer-tasks.js";
 import type { Log } from "../snapshots/log.js";
@@ -29,7 +28,9 @@ import { ViewMounts } from "./view-mounts.js";
 import { checkViewName, generateViewName } from "./view-names.js";
 import {
   alreadyMounted,
+  isForGuest,
   isTransient,
+  labelsOf,
   type MountWishes,
   type NewView,
   nameIsTaken,
@@ -185,7 +186,7 @@ export class Views {
         ...(chainId === undefined ? {} : { chainId }),
         target: "",
         mounted: false,
-        ...(o.isTransient === true ? { labels: { [TRANSIENT_LABEL]: "true" } } : {}),
+        labels: labelsOf(o),
         ...(o.io === undefined ? {} : { io: o.io }),
         ...(o.restart === undefined ? {} : { restart: o.restart }),
       };
@@ -337,8 +338,8 @@ export class Views {
   }
 
   #task(view: ViewRow, io: IoMode | undefined) {
-    const { id: viewId, readOnly } = view;
-    return { viewId, readOnly, io: io ?? this.#io, ...this.#layers(view), ...this.#upper(view) };
+    const own = { viewId: view.id, readOnly: view.readOnly, isForGuest: isForGuest(view) };
+    return { ...own, io: io ?? this.#io, ...this.#layers(view), ...this.#upper(view) };
   }
 
   #layers(view: ViewRow) {

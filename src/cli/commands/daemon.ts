@@ -23,6 +23,7 @@ interface DaemonFlags {
   readonly containerdSocket?: string;
   readonly containerdMounts?: string;
   readonly containerdAddress?: string;
+  readonly socketGroup?: string;
   readonly criSocket?: string;
   readonly healthAddress?: string;
   readonly metricsAddress?: string;
@@ -62,6 +63,10 @@ export function define(command: VarveCommand, cli: CliContext): void {
     .option(
       "--upgrade",
       "Take over from the daemon that runs; programs in its views notice a pause",
+    )
+    .option(
+      "--socket-group <name>",
+      "Let this group's members use the socket, with their own rights",
     )
     .option("--fuse-workers <count>", "Threads that serve mounts", countOf)
     .option("--no-quick-wake-ups", "Let CPUs sleep deeply while requests come in bursts: slower")
@@ -138,6 +143,7 @@ async function runDaemon(globals: GlobalOptions, flags: DaemonFlags): Promise<ne
     root,
     state,
     socket,
+    socketGroup: flags.socketGroup,
     config,
     logLevel,
     keepMounts,

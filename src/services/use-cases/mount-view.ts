@@ -1,5 +1,6 @@
 /** Mounting: a new view of an image, or an existing view again. */
 
+import { TRANSIENT_LABEL } from "../../metadata/labels.js";
 import type { IoMode, RestartPolicy, ViewRow } from "../../metadata/view-table.js";
 import type { RegistryAccess } from "../../registry/access.js";
 import { CancelledError, InvalidArgumentError } from "../../system/errors.js";
@@ -22,6 +23,8 @@ export interface MountRequest {
   readonly access: RegistryAccess;
   readonly io: IoMode | undefined;
   readonly restart: RestartPolicy | undefined;
+  /** For somebody without the daemon's rights: set-id programs and devices of a new view have no effect. */
+  readonly isForGuest?: boolean;
   readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -62,6 +65,7 @@ async function mountNew(
     readOnly: request.readOnly,
     io: request.io,
     restart: request.restart,
+    isForGuest: request.isForGuest === true,
     // Until it is mounted: of a mount that a crash cuts short nothing is left, and its name is free.
     isTransient: true,
   });
@@ -78,7 +82,8 @@ async function mountNew(
 
 /** The view is the user's from here on, durably. */
 function settle(core: Core, id: string): ViewRow {
-  core.database.views.setLabels(id, {});
+  const { [TRANSIENT_LABEL]: _, ...labels } = core.views.get(id).labels;
+  core.database.views.setLabels(id, labels);
   const view = core.views.get(id);
   const { name, image, imageId, target } = view;
   for (const action of ["create", "mount"]) {

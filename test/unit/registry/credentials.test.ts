@@ -37,6 +37,17 @@ function writeHelper(name: string, script: string): void {
   });
 }
 
+it("nothing is looked up in files for a caller who may name none", async () => {
+  const repository = { domain: "reg.example", path: "team/app" };
+  write(".docker/config.json", { auths: { "reg.example": auth("of-the-file") } });
+  const access = { environment: environment() };
+  expect(await findCredentials(repository, access)).toMatchObject({ username: "of-the-file" });
+  expect(await findCredentials(repository, { ...access, isWithoutFiles: true })).toBeUndefined();
+  const credentials = { username: "own", password: "p" };
+  const own = { ...access, credentials, isWithoutFiles: true };
+  expect(await findCredentials(repository, own)).toEqual(credentials);
+});
+
 const find = (domain: string, repository = "team/app", more: Record<string, string> = {}) =>
   findCredentials({ domain, path: repository }, { environment: environment(more) });
 

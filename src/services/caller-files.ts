@@ -1,0 +1,138 @@
+/** Files that callers name, opened with the caller's rights. */
+
+import { createReadStream, fstatSync } from "node:fs";
+import { sys } from "../system/addon.js";
+import { toBytes } from "../system/bytes.js";
+import { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_WRONLY } from "../system/constants.js";
+import { EACCES, EEXIST, ELOOP, EPERM, must, syscallError } from "../system/errno.js";
+import { InvalidArgumentError, PermissionDeniedError } from "../system/errors.js";
+import type { Caller } from "./caller.js";
+
+/** linux/magic.h: what is in there is about this process, whoever opens it. */
+const PROC_SUPER_MAGIC = 0x9fa0;
+const STATFS_TYPE = 8;
+const READ_CHUNK_BYTES = 1024 * 1024;
+
+/** As the native calls want it: an owner is the daemon itself. */
+function identity({ isOwner, uid, gid, groups }: Caller): [number, number, Float64Array] {
+  return isOwner ? [-1, -1, new Float64Array()] : [uid, gid, Float64Array.from(groups)];
+}
+
+/**
+ * Opens a file as the caller.
+ *
+ * @returns a descriptor, the caller's to close
+ * @throws PermissionDeniedError the caller may not
+ * @throws SyscallError anything else
+ */
+export async function openAs(
+  caller: Caller,
+  what: string,
+  file: string,
+  flags: number,
+  mode = 0,
+): Promise<number> {
+  const result = await sys.openAs(...identity(caller), toBytes(file), flags, mode);
+  if (result < 0) throw refusal(caller, what, syscallError(result, "open", file));
+  if (caller.isOwner) return result;
+  try {
+    const statistics = sys.fstatfs(result);
+    if (typeof statistics === "number") must(statistics, "fstatfs", file);
+    else if (statistics[STATFS_TYPE] === PROC_SUPER_MAGIC) {
+      throw new PermissionDeniedError(`${what}: files of /proc are not served to other users`);
+    }
+  } catch (error) {
+    sys.close(result);
+    throw error;
+  }
+  return result;
+}
+
+/** Makes a directory as the caller. @returns false when something has that name already @throws as `openAs` */
+export async function makeDirectoryAs(
+  caller: Caller,
+  what: string,
+  directory: string,
+  mode: number,
+): Promise<boolean> {
+  const result = await sys.mkdirAs(...identity(caller), toBytes(directory), mode);
+  if (result === -EEXIST) return false;
+  if (result < 0) throw refusal(caller, what, syscallError(result, "mkdir", directory));
+  return true;
+}
+
+/**
+ * The content of a regular file, read as a guest.
+ *
+ * @throws as `openAs`; InvalidArgumentError it is no regular file
+ */
+export async function readAsGuest(
+  caller: Caller,
+  what: string,
+  file: string,
+): Promise<AsyncIterable<Uint8Array>> {
+  const fd = await openAs(caller, what, file, O_RDONLY | O_NONBLOCK);
+  try {
+    checkRegular(fd, what, "of a directory send an archive: tar -C DIR -c . | varve load");
+  } catch (error) {
+    sys.close(fd);
+    throw error;
+  }
+  return createReadStream(file, { fd, highWaterMark: READ_CHUNK_BYTES });
+}
+
+/**
+ * Writes a regular file as a guest. After a failure a file that was not there before is gone again.
+ *
+ * @throws as `openAs`; InvalidArgumentError it is no regular file; what `content` throws
+ */
+export async function writeAsGuest(
+  caller: Caller,
+  what: string,
+  file: string,
+  content: AsyncIterable<Uint8Array>,
+): Promise<void> {
+  const { fd, isNew } = await openForWriting(caller, what, file);
+  try {
+    checkRegular(fd, what, "name a file");
+    must(sys.ftruncate(fd, 0), "ftruncate", file);
+    let offset = 0;
+    for await (const chunk of content) {
+      offset += await writeFully(fd, file, Buffer.from(chunk), offset);
+    }
+    must(await sys.syncAsync("fsync", fd), "fsync", file);
+  } catch (error) {
+    if (isNew) await sys.unlinkAs(...identity(caller), toBytes(file));
+    throw error;
+  } finally {
+    sys.close(fd);
+  }
+}
+
+async function openForWriting(caller: Caller, what: string, file: string) {
+  const [bytes, flags, mode] = [toBytes(file), O_WRONLY | O_NONBLOCK, 0o644];
+  const fd = await sys.openAs(...identity(caller), bytes, flags | O_CREAT | O_EXCL, mode);
+  if (fd >= 0) return { fd, isNew: true };
+  if (fd !== -EEXIST) throw refusal(caller, what, syscallError(fd, "open", file));
+  return { fd: await openAs(caller, what, file, flags), isNew: false };
+}
+
+async function writeFully(fd: number, file: string, data: Buffer, at: number): Promise<number> {
+  for (let done = 0; done < data.length; ) {
+    done += must(sys.pwrite(fd, data, done, data.length - done, at + done), "write", file);
+  }
+  return data.length;
+}
+
+function checkRegular(fd: number, what: string, remedy: string): void {
+  if (fstatSync(fd).isFile()) return;
+  throw new InvalidArgumentError(`${what}: no regular file; ${remedy}`);
+}
+
+function refusal(caller: Caller, what: string, cause: Error & { errno?: number }): Error {
+  if (caller.isOwner || ![EACCES, EPERM, ELOOP].includes(cause.errno ?? 0)) return cause;
+  return new PermissionDeniedError(
+    `${what}: user ${caller.uid}, who asks for it, may not: ${cause.message}`,
+    { cause },
+  );
+}

@@ -1,0 +1,201 @@
+/** Users other than root and the daemon's own, whom --socket-group lets in. */
+
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { VarveClient } from "../../../src/client/client.js";
+import { readMounts } from "../../../src/views/mount-table.js";
+import { DaemonSandbox } from "./daemon-process.js";
+import { makeLayout } from "./small-image.js";
+
+const PROJECT = path.resolve(import.meta.dirname, "../../..");
+/** A user and a group without names; the user is in the group. */
+const GUEST = 64_123;
+const GROUP = 64_124;
+const sandbox = new DaemonSandbox();
+const home = sandbox.path("home");
+let guest: VarveClient;
+const denied = { code: "PERMISSION_DENIED" };
+
+/** A client whose connection the kernel ascribes to another user. */
+async function connectAs(uid: number, groups: number[]): Promise<VarveClient> {
+  const client = VarveClient.connect({ socket: sandbox.socket });
+  const before = process.getgroups!();
+  process.setgroups!(groups);
+  process.setegid!(uid);
+  process.seteuid!(uid);
+  try {
+    await client.version();
+  } catch (error) {
+    client.close();
+    throw error;
+  } finally {
+    process.seteuid!(0);
+    process.setegid!(0);
+    process.setgroups!(before);
+  }
+  return client;
+}
+
+/** Runs the command line as the guest. */
+function varve(...args: string[]) {
+  const who = [`--reuid=${GUEST}`, `--regid=${GUEST}`, `--groups=${GROUP}`];
+  const command = [process.execPath, sandbox.path("program/bin/varve"), "--no-autostart", ...args];
+  const env = { PATH: process.env.PATH, HOME: home, VARVE_SOCKET: sandbox.socket };
+  const { status, stdout, stderr } = spawnSync("setpriv", [...who, ...command], {
+    ...{ cwd: home, env, encoding: "utf8" },
+  });
+  return { status, stdout, stderr };
+}
+
+beforeAll(async () => {
+  chmodSync(sandbox.directory, 0o711);
+  await sandbox.start("--socket-group", String(GROUP));
+  await sandbox.load(makeLayout(sandbox.path("layout")));
+  mkdirSync(home);
+  chownSync(home, GUEST, GUEST);
+  mkdirSync(sandbox.path("program/dist"), { recursive: true });
+  cpSync(path.join(PROJECT, "bin"), sandbox.path("program/bin"), { recursive: true });
+  for (const file of ["dist/cli.cjs", "package.json"]) {
+    cpSync(path.join(PROJECT, file), sandbox.path("program", file));
+  }
+  guest = await connectAs(GUEST, [GROUP]);
+});
+
+afterAll(async () => {
+  guest?.close();
+  await sandbox.dispose();
+});
+
+async function drain(stream: AsyncIterable<unknown>): Promise<void> {
+  for await (const message of stream) void message;
+}
+
+describe("the socket", () => {
+  it("belongs to root and the group, and to nobody else", async () => {
+    const { mode, uid, gid } = statSync(sandbox.socket);
+    expect([mode & 0o777, uid, gid]).toEqual([0o660, 0, GROUP]);
+    await expect(connectAs(GUEST, [])).rejects.toMatchObject(denied);
+  });
+
+  it("says in the log who asked for what", async () => {
+    await guest.listViews({});
+    expect(sandbox.log).toMatch(
+      new RegExp(`"uid":${GUEST},"peer":${process.pid},"msg":"ListViews: OK`),
+    );
+  });
+});
+
+describe("a guest", () => {
+  it("loads, mounts, commits, saves and bundles with rights of its own", () => {
+    const archive = path.join(home, "small.tar");
+    expect(varve("save", "small", "-o", archive)).toMatchObject({ status: 0, stderr: "" });
+    expect([statSync(archive).uid, statSync(archive).mode & 0o777]).toEqual([GUEST, 0o644]);
+    expect(varve("load", "-q", "-i", archive)).toMatchObject({ status: 0 });
+    const { stdout, status } = varve("mount", "-q", "small", "--name", "g");
+    expect(status).toBe(0);
+    expect(varve("commit", "-q", "g", "of-guest:1").status).toBe(0);
+    const bundle = path.join(home, "bundle");
+    expect(varve("bundle", "g", bundle)).toMatchObject({ status: 0 });
+    expect(statSync(path.join(bundle, "config.json")).uid).toBe(GUEST);
+    expect(JSON.parse(readFileSync(path.join(bundle, "config.json"), "utf8")).root.path).toBe(
+      stdout.trim(),
+    );
+    expect(varve("umount", "g").status).toBe(0);
+    expect(varve("rm", "g").status).toBe(0);
+  });
+
+  it("gets views in which set-id programs and devices have no effect, also when root mounts them", async () => {
+    const { stdout } = varve("mount", "-q", "small", "--name", "plain");
+    const options = () => readMounts().find(({ mountPoint }) => mountPoint === stdout.trim());
+    const isHarmless = () => {
+      const line = readFileSync("/proc/self/mounts", "latin1")
+        .split("\n")
+        .find((text) => text.includes(` ${stdout.trim()} `));
+      return /\bnosuid\b.*\bnodev\b/.test(line ?? "");
+    };
+    expect(options()).toBeDefined();
+    expect(isHarmless()).toBe(true);
+    await sandbox.client.unmountView({ name: "plain" });
+    await sandbox.mount({ name: "plain" });
+    expect(isHarmless()).toBe(true);
+    await sandbox.client.removeView({ name: "plain", force: true });
+  });
+
+  it("reads no file through the daemon that it may not read itself", async () => {
+    const secret = sandbox.path("secret.tar");
+    writeFileSync(secret, "secret", { mode: 0o600 });
+    const link = path.join(home, "link.tar");
+    symlinkSync(secret, link);
+    for (const file of [secret, link, "/proc/self/environ", "/proc/self/maps", "/proc/self/fd/0"]) {
+      await expect(drain(guest.loadImages({ path: file })), file).rejects.toMatchObject(denied);
+    }
+    await expect(drain(guest.loadImages({ path: home }))).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+    });
+  });
+
+  it("writes no file through the daemon that it may not write itself", async () => {
+    const victim = sandbox.path("victim");
+    writeFileSync(victim, "untouched", { mode: 0o644 });
+    symlinkSync(victim, path.join(home, "out.tar"));
+    for (const file of [victim, path.join(home, "out.tar"), sandbox.path("new.tar")]) {
+      const save = guest.saveImages({ references: ["small"], path: file });
+      await expect(drain(save), file).rejects.toMatchObject(denied);
+    }
+    expect(readFileSync(victim, "utf8")).toBe("untouched");
+    expect(existsSync(sandbox.path("new.tar"))).toBe(false);
+    const layout = { references: ["small"], format: "oci-dir", path: path.join(home, "layout") };
+    await expect(drain(guest.saveImages(layout))).rejects.toMatchObject(denied);
+  });
+
+  it("leaves no half an archive behind", async () => {
+    const file = path.join(home, "half.tar");
+    const save = guest.saveImages({ references: ["nothing-like-it"], path: file });
+    await expect(drain(save)).rejects.toMatchObject({ code: "NOT_FOUND" });
+    expect(existsSync(file)).toBe(false);
+  });
+
+  it("makes a bundle only where it may write", async () => {
+    const { name } = await sandbox.mount({ image: "small", name: "bundled" });
+    const elsewhere = sandbox.path("elsewhere");
+    mkdirSync(elsewhere);
+    for (const directory of [elsewhere, sandbox.path("new-directory")]) {
+      await expect(guest.createBundle({ name, directory })).rejects.toMatchObject(denied);
+    }
+    expect(existsSync(path.join(elsewhere, "config.json"))).toBe(false);
+    expect(existsSync(sandbox.path("new-directory"))).toBe(false);
+    await sandbox.client.removeView({ name, force: true });
+  });
+
+  it("cannot choose where the daemon mounts", async () => {
+    const request = { image: "small", target: path.join(home, "there") };
+    await expect(drain(guest.mountView(request))).rejects.toMatchObject(denied);
+    expect(existsSync(request.target)).toBe(false);
+  });
+
+  it("has the daemon run nothing, read no credentials, and cannot stop it", async () => {
+    const run = { kind: "run", args: ["id"], shell: true };
+    const copy = { kind: "copy", args: ["/etc/hostname"], destination: "/x" };
+    for (const step of [run, copy]) {
+      const build = guest.commitStep({ parent: "small", steps: [step] });
+      await expect(drain(build)).rejects.toMatchObject(denied);
+    }
+    const access = { username: "u", password: "p", environment: { HOME: home } };
+    await expect(guest.login({ registry: "localhost:1", access })).rejects.toMatchObject(denied);
+    await expect(guest.logout({ registry: "localhost:1", access })).rejects.toMatchObject(denied);
+    await expect(guest.shutdown()).rejects.toMatchObject(denied);
+    await guest.version();
+  });
+});
