@@ -123,6 +123,8 @@ export function describeView(view: View | undefined): object {
     IO: view.io,
     IOInUse: view.ioInUse,
     Restart: view.restart,
+    UIDMap: view.uidMaps,
+    GIDMap: view.gidMaps,
     Target: view.target,
     Created: rfc3339(view.created),
     UpperDir: view.upperDir,

@@ -14,6 +14,13 @@ import {
 import { type ContainerUser, type ReadRootFile, resolveUser } from "./container-user.js";
 import type { ContainerConfig, ImageConfig, JsonObject } from "./manifest.js";
 
+/** A run of IDs of the image, on disk, and what they are on the host. */
+interface MappedIds {
+  readonly disk: number;
+  readonly shown: number;
+  readonly size: number;
+}
+
 /** What the bundle is for. */
 export type BundleOptions = {
   readonly config: ImageConfig;
@@ -21,6 +28,10 @@ export type BundleOptions = {
   readonly rootPath: string;
   readonly readOnly: boolean;
   readonly hostname: string;
+  /** The view shows the image's users as these of the host; the container gets a user namespace with them. */
+  readonly idMaps?:
+    | { readonly uids: readonly MappedIds[]; readonly gids: readonly MappedIds[] }
+    | undefined;
   /** Reads a file of the view, e.g. "/etc/passwd"; undefined when it is absent. */
   readonly readFile: ReadRootFile;
 };
@@ -58,11 +69,26 @@ export async function bundleConfig(options: BundleOptions): Promise<JsonObject> 
     annotations: annotationsOf(config),
     linux: {
       resources: { devices: [{ allow: false, access: "rwm" }] },
-      namespaces: ["pid", "network", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type })),
+      ...namespacesOf(options),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READ_ONLY_PATHS,
     },
   };
+}
+
+/** @see runtime-spec config-linux.md, "Namespaces" and "User namespace mappings" */
+function namespacesOf({ idMaps }: BundleOptions): JsonObject {
+  const types = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+  if (idMaps === undefined) return { namespaces: types.map((type) => ({ type })) };
+  return {
+    namespaces: ["user", ...types].map((type) => ({ type })),
+    uidMappings: idMaps.uids.map(toMapping),
+    gidMappings: idMaps.gids.map(toMapping),
+  };
+}
+
+function toMapping({ disk, shown, size }: MappedIds): JsonObject {
+  return { containerID: disk, hostID: shown, size };
 }
 
 function argumentsOf(settings: ContainerConfig): readonly string[] {

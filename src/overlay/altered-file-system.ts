@@ -18,8 +18,9 @@ import {
 } from "../fuse/file-system.js";
 import type { ByteString } from "../system/bytes.js";
 import { S_IFDIR, S_IFMT } from "../system/constants.js";
-import { EINVAL, EOPNOTSUPP } from "../system/errno.js";
+import { EINVAL, EOPNOTSUPP, EOVERFLOW } from "../system/errno.js";
 import { OverlayFileSystem, type OverlayOptions } from "./overlay-file-system.js";
+import { type IdTranslator, translateAcl, translateCapabilities } from "./shown-xattrs.js";
 
 /** Translates user or group numbers between the disk and the mount. */
 export interface IdTranslation {
@@ -38,21 +39,29 @@ export interface Alterations {
   readonly acl: boolean;
   /** False: fsync and syncfs do nothing. */
   readonly fsync: boolean;
+  /** Users and groups without a number on the disk make no files (EOVERFLOW); else "nobody" owns what they make. */
+  readonly refusesStrangers?: boolean;
 }
 
 /** "nobody": whom things belong to whose owner has no counterpart, as in user namespaces. */
 export const OVERFLOW_ID = 65534;
 const ACL_PREFIX = "system.posix_acl_";
+const CAPABILITIES = "security.capability";
 
 /** See the file comment. */
 export class AlteredFileSystem extends OverlayFileSystem {
   readonly #shown: Alterations;
   readonly #sink: ShownSink;
   readonly #caller: Caller = { uid: 0, gid: 0, pid: 0 };
+  readonly #toShown: IdTranslator;
+  readonly #toDisk: IdTranslator;
 
   constructor(options: OverlayOptions, shown: Alterations) {
     super(options);
     this.#shown = shown;
+    const { gids, uids } = shown;
+    this.#toShown = { uid: (id) => uids.toShown(id), gid: (id) => gids.toShown(id) };
+    this.#toDisk = { uid: (id) => uids.toDisk(id), gid: (id) => gids.toDisk(id) };
     this.#sink = new ShownSink((attributes) => this.#show(attributes));
   }
 
@@ -83,6 +92,7 @@ export class AlteredFileSystem extends OverlayFileSystem {
     target: ByteString,
     out: Entry,
   ): Result {
+    if (this.#isStranger(caller)) return -EOVERFLOW;
     const result = super.symlink(this.#onDisk(caller), parent, name, target, out);
     return this.#showing(result, out.attributes);
   }
@@ -96,6 +106,7 @@ export class AlteredFileSystem extends OverlayFileSystem {
     umask: number,
     out: Entry,
   ): Result {
+    if (this.#isStranger(caller)) return -EOVERFLOW;
     const result = super.mknod(this.#onDisk(caller), parent, name, mode, rdev, umask, out);
     return this.#showing(result, out.attributes);
   }
@@ -110,6 +121,7 @@ export class AlteredFileSystem extends OverlayFileSystem {
     out: Entry,
     open: OpenResult,
   ): Result {
+    if (this.#isStranger(caller)) return -EOVERFLOW;
     const onDisk = this.#onDisk(caller);
     const result = super.create(onDisk, parent, name, mode, flags, umask, out, open);
     return this.#showing(result, out.attributes);
@@ -123,6 +135,7 @@ export class AlteredFileSystem extends OverlayFileSystem {
     umask: number,
     out: Entry,
   ): Result {
+    if (this.#isStranger(caller)) return -EOVERFLOW;
     const result = super.mkdir(this.#onDisk(caller), parent, name, mode, umask, out);
     return this.#showing(result, out.attributes);
   }
@@ -140,6 +153,7 @@ export class AlteredFileSystem extends OverlayFileSystem {
     out: Entry,
     open: OpenResult,
   ): Result {
+    if (this.#isStranger(caller)) return -EOVERFLOW;
     const result = super.tmpfile(this.#onDisk(caller), parent, mode, flags, umask, out, open);
     return this.#showing(result, out.attributes);
   }
@@ -156,7 +170,9 @@ export class AlteredFileSystem extends OverlayFileSystem {
   }
 
   override getxattr(node: NodeId, name: ByteString): Buffer | Result {
-    return this.#isRefused(name) ? -EOPNOTSUPP : super.getxattr(node, name);
+    if (this.#isRefused(name)) return -EOPNOTSUPP;
+    const value = super.getxattr(node, name);
+    return typeof value === "number" ? value : translate(name, value, this.#toShown);
   }
 
   override setxattr(
@@ -168,7 +184,9 @@ export class AlteredFileSystem extends OverlayFileSystem {
     killSgid: boolean,
   ): Result {
     if (this.#isRefused(name)) return -EOPNOTSUPP;
-    return super.setxattr(caller, node, name, value, flags, killSgid);
+    const onDisk = translate(name, value, this.#toDisk);
+    if (typeof onDisk === "number") return onDisk;
+    return super.setxattr(caller, node, name, onDisk, flags, killSgid);
   }
 
   override removexattr(caller: Caller, node: NodeId, name: ByteString): Result {
@@ -185,6 +203,12 @@ export class AlteredFileSystem extends OverlayFileSystem {
 
   override syncfs(): Result | Promise<Result> {
     return this.#shown.fsync ? super.syncfs() : 0;
+  }
+
+  /** True for a caller who cannot own a file here. */
+  #isStranger({ uid, gid }: Caller): boolean {
+    const { gids, refusesStrangers, uids } = this.#shown;
+    return refusesStrangers === true && (uids.toDisk(uid) < 0 || gids.toDisk(gid) < 0);
   }
 
   #isRefused(name: ByteString): boolean {
@@ -213,6 +237,11 @@ export class AlteredFileSystem extends OverlayFileSystem {
     attributes.gid = gids.toShown(attributes.gid);
     if (staticLinkCount && (attributes.mode & S_IFMT) === S_IFDIR) attributes.nlink = 1;
   }
+}
+
+function translate(name: ByteString, value: Buffer, to: IdTranslator): Buffer | number {
+  if (name.startsWith(ACL_PREFIX)) return translateAcl(value, to);
+  return name === CAPABILITIES ? translateCapabilities(value, to) : value;
 }
 
 /** Hands entries on with altered attributes. */

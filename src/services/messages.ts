@@ -6,6 +6,7 @@ import type { Descriptor } from "../content/descriptor.js";
 import type { ImageRecord } from "../images/image-store.js";
 import { isDanglingName } from "../images/reference.js";
 import type { ViewRow } from "../metadata/view-table.js";
+import { formatRanges, idMapsOf } from "../views/id-maps.js";
 import type {
   CommittedImageSchema,
   DescriptorSchema,
@@ -119,6 +120,7 @@ export interface ViewState {
 }
 
 export function toView(view: ViewRow, state: ViewState): MessageInitShape<typeof ViewSchema> {
+  const maps = idMapsOf(view);
   return {
     id: view.id,
     name: view.name,
@@ -135,5 +137,7 @@ export function toView(view: ViewRow, state: ViewState): MessageInitShape<typeof
     io: view.io ?? "",
     ioInUse: state.ioInUse ?? "",
     restart: view.restart,
+    uidMaps: formatRanges(maps?.uids ?? []),
+    gidMaps: formatRanges(maps?.gids ?? []),
   };
 }

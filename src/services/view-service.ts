@@ -5,6 +5,7 @@ import type { ViewRow } from "../metadata/view-table.js";
 import type { Change } from "../snapshots/layer-tasks.js";
 import { toBuffer } from "../system/bytes.js";
 import { CancelledError, NotFoundError } from "../system/errors.js";
+import { parseIdMaps } from "../views/id-maps.js";
 import { parseIoMode } from "../views/io-mode.js";
 import { parseRestartPolicy } from "../views/restart-policy.js";
 import { ownersOnly } from "./caller.js";
@@ -101,7 +102,12 @@ async function* mount(
     ownersOnly(caller, `mount on ${target}`, "leave the target out: the daemon chooses one");
   }
   const access = toAccess(request.access, caller);
-  const wishes = { io: parseIoMode(request.io), restart: parseRestartPolicy(request.restart) };
+  const idMaps = parseIdMaps(request.uidMaps, request.gidMaps);
+  const wishes = {
+    idMaps,
+    io: parseIoMode(request.io),
+    restart: parseRestartPolicy(request.restart),
+  };
   const options = {
     image,
     name,

@@ -2,6 +2,7 @@
 
 import type { Inheritance } from "../fuse/session-options.js";
 import type { IoMode } from "../metadata/view-table.js";
+import type { IdMaps } from "./id-maps.js";
 import type { IoInUse } from "./io-mode.js";
 
 /** What a worker is started with. */
@@ -24,6 +25,8 @@ export interface MountTask {
   readonly privileged: boolean;
   /** Mount it so that set-id programs and devices in it have no effect. */
   readonly isForGuest?: boolean;
+  /** Whom its owners are shown as; absent: themselves. */
+  readonly idMaps?: IdMaps | undefined;
   /** Absent for an image without layers. */
   readonly indexPath: string | undefined;
   /** Base first. */

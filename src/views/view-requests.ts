@@ -4,6 +4,7 @@ import type { Digest } from "../content/digest.js";
 import { GUEST_LABEL, type Labels, TRANSIENT_LABEL } from "../metadata/labels.js";
 import type { IoMode, RestartPolicy, ViewRow } from "../metadata/view-table.js";
 import { AlreadyExistsError, FailedPreconditionError } from "../system/errors.js";
+import { type IdMaps, idMapLabels } from "./id-maps.js";
 
 /** What a new view is made of. */
 export interface NewView {
@@ -20,6 +21,8 @@ export interface NewView {
   readonly isTransient?: boolean;
   /** Made for somebody without the daemon's rights: set-id programs and devices in it have no effect. */
   readonly isForGuest?: boolean;
+  /** Whom its owners are shown as. */
+  readonly idMaps?: IdMaps | undefined;
   /** Absent: the daemon's default. */
   readonly io?: IoMode | undefined;
   /** Absent: "no". */
@@ -43,8 +46,9 @@ export function isForGuest(view: ViewRow): boolean {
 }
 
 /** The labels that a new view has. */
-export function labelsOf({ isTransient, isForGuest }: NewView): Labels {
+export function labelsOf({ isTransient, isForGuest, idMaps }: NewView): Labels {
   return {
+    ...idMapLabels(idMaps),
     ...(isTransient === true ? { [TRANSIENT_LABEL]: "true" } : {}),
     ...(isForGuest === true ? { [GUEST_LABEL]: "true" } : {}),
   };

@@ -8,6 +8,7 @@ import type { StackDepth } from "../fuse/negotiation.js";
 import { ExchangeNote } from "../fuse/resent.js";
 import { FuseSession } from "../fuse/session.js";
 import type { Inheritance, SessionOptions } from "../fuse/session-options.js";
+import { AlteredFileSystem } from "../overlay/altered-file-system.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
 import { OpenTable } from "../overlay/open-table.js";
 import { OverlayFileSystem } from "../overlay/overlay-file-system.js";
@@ -16,6 +17,7 @@ import { MS_NODEV, MS_NOSUID } from "../system/constants.js";
 import { AlreadyExistsError, NotFoundError } from "../system/errors.js";
 import { SharedMemory } from "../system/shared-memory.js";
 import { Tally } from "../system/tally.js";
+import { idMapAlterations } from "./id-maps.js";
 import { noPassthrough, stackDepthFor } from "./io-mode.js";
 import { SharedIndexes } from "./shared-indexes.js";
 import {
@@ -74,7 +76,9 @@ function openFileSystem(task: ServeTask, index: ChainIndex): OverlayFileSystem {
   const opens = notes === undefined ? {} : { openTable: () => new OpenTable(memory()) };
   const tally = new Tally(task.tally);
   const parts = { index, layerDirs, privileged, inherited, tally };
-  return new OverlayFileSystem({ ...parts, ...writable, ...opens });
+  const options = { ...parts, ...writable, ...opens };
+  if (task.idMaps === undefined) return new OverlayFileSystem(options);
+  return new AlteredFileSystem(options, idMapAlterations(task.idMaps));
 }
 
 function sessionOptions(

@@ -18,6 +18,7 @@ import { syncFileSystem } from "../snapshots/sync.js";
 import { bootId } from "../system/boot-id.js";
 import { NotFoundError } from "../system/errors.js";
 import type { Tally } from "../system/tally.js";
+import { idMapsOf } from "./id-maps.js";
 import type { IoInUse } from "./io-mode.js";
 import { KeyLocks } from "./key-locks.js";
 import { restoreMounts } from "./restart-policy.js";
@@ -339,7 +340,13 @@ export class Views {
 
   #task(view: ViewRow, io: IoMode | undefined) {
     const own = { viewId: view.id, readOnly: view.readOnly, isForGuest: isForGuest(view) };
-    return { ...own, io: io ?? this.#io, ...this.#layers(view), ...this.#upper(view) };
+    return {
+      ...own,
+      idMaps: idMapsOf(view),
+      io: io ?? this.#io,
+      ...this.#layers(view),
+      ...this.#upper(view),
+    };
   }
 
   #layers(view: ViewRow) {

@@ -4,7 +4,7 @@ import path from "node:path";
 import { Option } from "commander";
 import type { View } from "../../client/index.js";
 import { BaseError } from "../../system/errors.js";
-import type { VarveCommand } from "../command.js";
+import { collect, type VarveCommand } from "../command.js";
 import type { CliContext } from "../context.js";
 import { createProgress, followProgress } from "../progress.js";
 import { registryAccess } from "../registry-access.js";
@@ -20,6 +20,8 @@ interface MountFlags {
   readonly pull: string;
   readonly io?: string;
   readonly restart?: string;
+  readonly uidmap?: string[];
+  readonly gidmap?: string[];
 }
 
 /** Adds arguments, options and the action. */
@@ -50,6 +52,13 @@ export function define(command: VarveCommand, cli: CliContext): void {
           "the default); kept for later mounts",
       ).choices(["no", "always"]),
     )
+    .option(
+      "--uidmap <map>",
+      "Show the image's users as others of the host, CONTAINER:HOST:COUNT; the container's IDs are " +
+        "what is written and committed (repeatable; groups too, without --gidmap)",
+      collect,
+    )
+    .option("--gidmap <map>", "As --uidmap, for groups (repeatable)", collect)
     .examples(
       [
         ["varve mount busybox --name box", "Make a view and mount it; prints where"],
@@ -60,6 +69,10 @@ export function define(command: VarveCommand, cli: CliContext): void {
           "Large files at the disk's speed, pages shared by all views",
         ],
         ["varve mount --pull always debian", "The image that its name means in the registry now"],
+        [
+          "varve mount --uidmap 0:100000:65536 debian",
+          "For a container whose root is the host's user 100000",
+        ],
         ["varve mount --name box", "Mount a view again, with everything in it"],
         [
           "varve mount --name box --restart always",
@@ -95,6 +108,8 @@ async function mount(
     pull: flags.pull,
     io: flags.io ?? "",
     restart: flags.restart ?? "",
+    uidMaps: flags.uidmap ?? [],
+    gidMaps: flags.gidmap ?? [],
     access: registryAccess(cli, {}),
   };
   let view: View | undefined;

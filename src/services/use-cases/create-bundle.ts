@@ -14,6 +14,7 @@ import {
   InvalidArgumentError,
   SyscallError,
 } from "../../system/errors.js";
+import { idMapsOf } from "../../views/id-maps.js";
 import type { Caller } from "../caller.js";
 import { makeDirectoryAs, openAs } from "../caller-files.js";
 import type { Core } from "../core.js";
@@ -79,6 +80,7 @@ async function configOf(core: Core, view: ViewRow): Promise<Record<string, unkno
     rootPath: view.target,
     readOnly: view.readOnly,
     hostname: view.name,
+    idMaps: idMapsOf(view),
     readFile: (file) => readInRoot(view.target, file),
   });
 }

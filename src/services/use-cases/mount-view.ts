@@ -3,7 +3,8 @@
 import { TRANSIENT_LABEL } from "../../metadata/labels.js";
 import type { IoMode, RestartPolicy, ViewRow } from "../../metadata/view-table.js";
 import type { RegistryAccess } from "../../registry/access.js";
-import { CancelledError, InvalidArgumentError } from "../../system/errors.js";
+import { CancelledError, InvalidArgumentError, UnsupportedError } from "../../system/errors.js";
+import type { IdMaps } from "../../views/id-maps.js";
 import type { MountWishes } from "../../views/view-requests.js";
 import type { Core } from "../core.js";
 import type { ProgressEvent } from "../progress-stream.js";
@@ -23,6 +24,8 @@ export interface MountRequest {
   readonly access: RegistryAccess;
   readonly io: IoMode | undefined;
   readonly restart: RestartPolicy | undefined;
+  /** Of a new view: whom its owners are shown as. */
+  readonly idMaps?: IdMaps | undefined;
   /** For somebody without the daemon's rights: set-id programs and devices of a new view have no effect. */
   readonly isForGuest?: boolean;
   readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
@@ -33,10 +36,12 @@ export interface MountRequest {
  * Mounts. When a new view cannot be mounted it is removed again: nothing is left behind but the
  * unpacked image.
  *
+ * @throws UnsupportedError mapped owners, without root
  * @throws what `pullForUse`, `unpackResolved`, `Views.prepare` and `Views.mount` throw
  */
 export async function mountView(core: Core, request: MountRequest): Promise<ViewRow> {
   const target = request.target === "" ? undefined : request.target;
+  if (request.idMaps !== undefined) checkMappable(core, request);
   if (request.image === "") return mountAgain(core, request, target);
   const name = request.name === "" ? undefined : request.name;
   // Before minutes of unpacking, not after.
@@ -47,6 +52,19 @@ export async function mountView(core: Core, request: MountRequest): Promise<View
       mountNew(core, request, unpacked, name, target),
     );
   });
+}
+
+function checkMappable(core: Core, { image, name }: MountRequest): void {
+  if (image === "") {
+    throw new InvalidArgumentError(
+      `mount view ${name}: its owners are mapped when it is made; make another view with --uidmap`,
+    );
+  }
+  if (!core.machine.privileged) {
+    throw new UnsupportedError(
+      "mount with --uidmap: an ordinary user's daemon keeps no owners on disk that could be mapped; use a daemon of root's",
+    );
+  }
 }
 
 async function mountNew(
@@ -66,6 +84,7 @@ async function mountNew(
     io: request.io,
     restart: request.restart,
     isForGuest: request.isForGuest === true,
+    idMaps: request.idMaps,
     // Until it is mounted: of a mount that a crash cuts short nothing is left, and its name is free.
     isTransient: true,
   });
