@@ -10,6 +10,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   readSync,
   rmSync,
   writeFileSync,
@@ -62,6 +63,16 @@ function isKeeper(pid: string): boolean {
   try {
     const line = readFileSync(`/proc/${pid}/cmdline`, "latin1");
     return line.includes("varve-keeper\0") && line.includes(sandbox.directory);
+  } catch {
+    return false;
+  }
+}
+
+/** True when the process has a connection of a view. */
+function holdsConnection(pid: number): boolean {
+  const directory = `/proc/${pid}/fd`;
+  try {
+    return readdirSync(directory).some((fd) => readlinkSync(`${directory}/${fd}`) === "/dev/fuse");
   } catch {
     return false;
   }
@@ -266,9 +277,8 @@ describe("the keeper", () => {
     const [target = ""] = await startWithViews("cached", "v");
     const first = keeperPid();
     process.kill(first, "SIGKILL");
-    while (keeperPid() === 0 || !existsSync(sandbox.path("state/keeper.sock"))) await sleep(50);
-    // Its socket is there before it was given everything.
-    await sleep(500);
+    // It is there before it was given everything.
+    while (keeperPid() === first || !holdsConnection(keeperPid())) await sleep(50);
     await killDaemon();
     expect(readFileSync(path.join(target, "data/file"), "utf8")).not.toBe("");
   });
