@@ -20,6 +20,7 @@ import {
   type WriteContentRequestSchema,
 } from "../gen/containerd/services/content/v1/content_pb.js";
 import { Images } from "../gen/containerd/services/images/v1/images_pb.js";
+import { Introspection } from "../gen/containerd/services/introspection/v1/introspection_pb.js";
 import { Leases } from "../gen/containerd/services/leases/v1/leases_pb.js";
 import { Snapshots } from "../gen/containerd/services/snapshots/v1/snapshots_pb.js";
 import type { Mount } from "../gen/containerd/types/mount_pb.js";
@@ -77,6 +78,23 @@ export class ContainerdClient {
         () => undefined,
       );
     }
+  }
+
+  /** Where the content store keeps its files, as containerd sees it; undefined when it does not say. */
+  async contentRoot(): Promise<string | undefined> {
+    const request = { filters: ["type==io.containerd.content.v1,id==content"] };
+    // The same in all namespaces, but a call has to name one.
+    const scope = { namespace: "default" };
+    const what = "ask for the content store's directory";
+    const answer = await this.#call(scope, Introspection.method.plugins, request, what);
+    return answer.plugins[0]?.exports.root;
+  }
+
+  /** The bytes of a blob. @throws NotFoundError none in this namespace */
+  async contentSize(scope: Scope, digest: string): Promise<number> {
+    const what = `look for blob ${digest}`;
+    const { info } = await this.#call(scope, Content.method.info, { digest }, what);
+    return Number(info?.size ?? 0n);
   }
 
   /** A blob, piece by piece. @throws NotFoundError */

@@ -23,8 +23,8 @@ import type { Mount } from "../gen/containerd/types/mount_pb.js";
 import type { CallContext, Handlers } from "../grpc-adapter.js";
 import { UNCOMPRESSED_LABEL } from "../use-cases/unpack-image.js";
 import { applyToSnapshot, type Unpacking } from "./apply-layer.js";
-import { withPieces } from "./blob-pieces.js";
 import { type ContainerdClient, type Scope, scopeOf } from "./containerd-client.js";
+import { withStoredBlob } from "./stored-blob.js";
 
 const TAR = LAYER_MEDIA_TYPE.none;
 const CHUNK_BYTES = 1024 * 1024;
@@ -70,11 +70,9 @@ async function apply(
   const scope = scopeFor(parts, context, mounts);
   const { signal } = context;
   const applied = await applyToSnapshot(parts, { mounts, mediaType, syncFs, signal }, (work) =>
-    withPieces(
+    withStoredBlob(
       {
-        bytes,
-        signal,
-        read: (ended) => parts.containerd.readContent(scope, digest, ended),
+        ...{ containerd: parts.containerd, scope, digest, bytes, signal },
         withTemporary: (use) => parts.snapshots.withTemporary(use),
       },
       (blob) => work({ ...blob, mediaType, digest }),

@@ -5,9 +5,13 @@
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { digestOf } from "../../../src/content/digest.js";
+import { ContainerdClient } from "../../../src/services/containerd/containerd-client.js";
+import { withStoredBlob } from "../../../src/services/containerd/stored-blob.js";
 import { Diff } from "../../../src/services/gen/containerd/services/diff/v1/diff_pb.js";
 import type { Mount } from "../../../src/services/gen/containerd/types/mount_pb.js";
 import { GrpcClient } from "../../../src/services/grpc-client.js";
@@ -129,6 +133,10 @@ async function contents(digest: string) {
 const decompressor = (bytes: Buffer) =>
   bytes[0] === 0x1f ? ["-z"] : bytes[0] === 0x28 ? ["--zstd"] : [];
 
+async function digestOfSource(source: { path: string; piped?: unknown }) {
+  return { digest: digestOf(await readFile(source.path)), isPiped: source.piped !== undefined };
+}
+
 async function labelsOf(digest: string): Promise<string> {
   const lines = await containerd.ctr("content", "ls");
   return lines.split("\n").find((line) => line.startsWith(digest)) ?? "";
@@ -187,6 +195,25 @@ describe("apply", () => {
       expect(mode).toBe("1777\n");
     } finally {
       rmSync(tree, { recursive: true });
+    }
+  });
+
+  it("reads blobs from the files of containerd's store, or over its socket", async () => {
+    const client = new ContainerdClient(containerd.socket);
+    const scope = { namespace: "default" };
+    const [{ digest, size: bytes }] = layers as [(typeof layers)[0]];
+    const { signal } = new AbortController();
+    const withTemporary = <R>(use: (directory: string) => Promise<R>) => use(daemon.path("none"));
+    try {
+      expect(await client.contentRoot()).toBe(
+        path.join(daemon.path("cd"), "root/io.containerd.content.v1.content"),
+      );
+      const blob = { containerd: client, scope, digest, bytes, signal, withTemporary };
+      expect(await withStoredBlob(blob, digestOfSource)).toEqual({ digest, isPiped: false });
+      Object.assign(client, { contentRoot: async () => undefined });
+      expect(await withStoredBlob(blob, digestOfSource)).toEqual({ digest, isPiped: true });
+    } finally {
+      client.close();
     }
   });
 
