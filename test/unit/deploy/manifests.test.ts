@@ -94,6 +94,8 @@ describe("the manifests", () => {
     expect(container().securityContext).toEqual({ privileged: true });
     const [state] = container().volumeMounts!.filter(({ name }) => name === "state");
     expect(state!.mountPropagation).toBe("Bidirectional");
+    const [content] = container().volumeMounts!.filter(({ name }) => name === "content");
+    expect(content!.readOnly).toBe(true);
     // containerd is told paths: they have to be the same in the container and on the host.
     const hostPaths = new Map(pod().volumes!.map(({ name, hostPath }) => [name, hostPath?.path]));
     for (const { name, mountPath } of container().volumeMounts!) {
