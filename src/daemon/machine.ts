@@ -55,7 +55,7 @@ function* listFallbacks(privileged: boolean, gunzip: Gunzipper): Generator<strin
     yield "/dev/fuse is missing: nothing can be mounted until the fuse module is loaded";
   }
   if (!privileged) {
-    yield "not root: mounts go through fusermount3, and owners and devices of image files are not kept on disk";
+    yield 'not root: mounts go through fusermount3, everything in them is yours, owners are kept for commits only, and there are no devices; see "varve doctor"';
     if (existsSync("/dev/fuse") && !isWritable("/dev/fuse")) {
       yield "/dev/fuse is not open to this user: nothing can be mounted until root allows it (chmod 666 /dev/fuse)";
     }

@@ -1,7 +1,7 @@
 /** Whether and how well this machine mounts: /dev/fuse, the kernel's features, the rights of this user. */
 
 import { existsSync } from "node:fs";
-import { release } from "node:os";
+import { release, userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import {
   FUSE_HAS_RESEND,
@@ -26,6 +26,7 @@ export async function checkMounting(surroundings: Surroundings): Promise<Finding
   if (!privileged) {
     found.push(finding(AREA, "fusermount3", helper()));
     found.push(finding(AREA, "other users", otherUsers(join(surroundings.etc, "fuse.conf"))));
+    found.push(finding(AREA, "other owners", subordinateIds(join(surroundings.etc, "subuid"))));
   }
   const fuse = device(privileged);
   found.push(finding(AREA, "/dev/fuse", fuse));
@@ -39,7 +40,7 @@ function privileges(privileged: boolean): Verdict {
   return {
     status: "limited",
     found: `user ${process.geteuid?.() ?? "?"}, without CAP_SYS_ADMIN on the host`,
-    cost: "mounts go through fusermount3, without passthrough; owners and devices of image files are not kept on disk",
+    cost: "mounts go through fusermount3, without passthrough; everything in a view is yours, and there are no devices",
     remedy: "run as root where that matters",
   };
 }
@@ -62,6 +63,34 @@ function otherUsers(file: string): Verdict {
     cost: "only the user who mounts a view sees what is in it, not even root does",
     remedy: `echo user_allow_other >> ${file}`,
   };
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // A number without a name.
+    return String(process.geteuid?.());
+  }
+}
+
+/** Whether this user can have a user namespace with more IDs than its own, subuid(5). */
+export function subordinateIds(file: string, user: string = userName()): Verdict {
+  const cost =
+    "owners of files in views cannot be changed (those of the image are kept for commits)";
+  const isListed = (textOf(file) ?? "")
+    .split("\n")
+    .some((line) => line.startsWith(`${user}:`) || line.startsWith(`${process.geteuid?.()}:`));
+  if (!isListed) {
+    return {
+      ...{ status: "note", cost, found: `${file} has no IDs for ${user}` },
+      remedy: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ${user}`,
+    };
+  }
+  return programOr("newuidmap", {
+    ...{ status: "note", cost, found: "newuidmap is not on PATH" },
+    remedy: "apt-get install uidmap",
+  });
 }
 
 function device(privileged: boolean): Verdict {

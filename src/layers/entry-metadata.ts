@@ -5,11 +5,13 @@
  */
 
 import { readFileSync } from "node:fs";
+import { asWritable } from "../overlay/as-writable.js";
 import { isOverlayAttribute } from "../overlay/format.js";
 import { sys } from "../system/addon.js";
 import { type ByteString, display } from "../system/bytes.js";
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW } from "../system/constants.js";
 import { EINVAL, ENOTSUP, EPERM, must } from "../system/errno.js";
+import { encodeOwner, keepsOwnersBeside, OWNER_ATTRIBUTE } from "./rootless-owner.js";
 import type { TarEntry } from "./tar-entry.js";
 
 /** Permission bits that creation honours; set-id and sticky ones need chmod. */
@@ -22,13 +24,16 @@ export class EntryMetadata {
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
   readonly #umask = readUmask();
+  readonly #keepsOwners: boolean;
 
   /**
-   * @param privileged false: owners and attributes that the kernel refuses to a user are left out
+   * @param privileged false: attributes that the kernel refuses to a user are left out, and owners kept
+   *   beside the files
    * @param warn told what had to be left out
    */
   constructor(privileged: boolean, warn: (message: string) => void) {
     this.#privileged = privileged;
+    this.#keepsOwners = keepsOwnersBeside(privileged);
     this.#warn = warn;
   }
 
@@ -75,11 +80,27 @@ export class EntryMetadata {
     flags: number,
     where: () => string,
   ): void {
+    if (this.#keepsOwners) {
+      this.#noteOwner(dirfd, name, entry, where);
+      return;
+    }
     if (entry.uid === this.#uid && entry.gid === this.#gid) return;
     const result = sys.fchownat(dirfd, name, entry.uid, entry.gid, flags);
     // EINVAL: the ID has no mapping in this user namespace.
     if (!this.#privileged && (result === -EPERM || result === -EINVAL)) return;
     check(result, "fchownat", where);
+  }
+
+  /** Symlinks, devices and fifos have no attributes of users: for them it is lost. */
+  #noteOwner(dirfd: number, name: ByteString, entry: TarEntry, where: () => string): void {
+    const isRoots = entry.uid === 0 && entry.gid === 0;
+    const result = asWritable(dirfd, name, entry.mode, () =>
+      isRoots
+        ? sys.removexattrat(dirfd, name, OWNER_ATTRIBUTE)
+        : sys.setxattrat(dirfd, name, OWNER_ATTRIBUTE, encodeOwner(entry), 0),
+    );
+    if (result >= 0 || isRoots) return;
+    this.#warn(`${where()}: owner ${entry.uid}:${entry.gid} left out (${sys.errnoName(-result)})`);
   }
 
   #setXattrs(dirfd: number, name: ByteString, entry: TarEntry, where: () => string): void {

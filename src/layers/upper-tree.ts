@@ -35,6 +35,12 @@ import {
   overlayMarks,
   userXattrs,
 } from "./overlay-marks.js";
+import {
+  decodeOwner,
+  type ImageOwner,
+  keepsOwnersBeside,
+  OWNER_ATTRIBUTE,
+} from "./rootless-owner.js";
 
 /** An upper over its chain, as the functions of this room take it. */
 export interface DiffOptions {
@@ -102,12 +108,14 @@ export class UpperTree {
   /** Lower files of several names that were copied up: index inode to position in `copiedScan`. */
   readonly copied = new Map<number, number>();
   readonly #names: OverlayAttributes;
+  readonly #keepsOwners: boolean;
   readonly #copiedScan: SortedScan | undefined;
 
   /** @throws SyscallError the upper or the work directory cannot be read */
   constructor(options: DiffOptions) {
     this.index = options.index;
     this.#names = overlayAttributes(options.privileged);
+    this.#keepsOwners = keepsOwnersBeside(options.privileged);
     this.disk = new DiskTree(options.upperDir);
     try {
       this.#copiedScan = this.#scanCopied(options.workDir);
@@ -152,7 +160,7 @@ export class UpperTree {
       below: isWhole ? 0 : ROOT_INODE,
       isReset: isWhole || marks.isOpaque,
       children: new Map(),
-      facts: factsOf(stats, 0, "" as ByteString, userXattrs(xattrs)),
+      facts: this.#factsOf(stats, 0, "" as ByteString, userXattrs(xattrs)),
     };
     if (root.continued !== 0) this.byContinued.set(root.continued, root);
     return root;
@@ -188,7 +196,7 @@ export class UpperTree {
       below,
       isReset: parent.isReset || continued !== below,
       children: new Map(),
-      facts: factsOf(scan.stats, position, "" as ByteString, userXattrs(xattrs)),
+      facts: this.#factsOf(scan.stats, position, "" as ByteString, userXattrs(xattrs)),
     };
   }
 
@@ -233,7 +241,7 @@ export class UpperTree {
     const { scan } = dir;
     const name = scan.names[position]!;
     const xattrs = scan.xattrs[position];
-    const plain = factsOf(
+    const plain = this.#factsOf(
       scan.stats,
       position,
       scan.targets[position] ?? ("" as ByteString),
@@ -253,7 +261,7 @@ export class UpperTree {
     const position = this.copied.get(inode)!;
     const xattrs = scan.xattrs[position];
     const target = scan.targets[position] ?? ("" as ByteString);
-    const plain = factsOf(scan.stats, position, target, userXattrs(xattrs));
+    const plain = this.#factsOf(scan.stats, position, target, userXattrs(xattrs));
     if ((plain.mode & S_IFMT) !== S_IFREG) return plain;
     const path = joinBytes(WORK_INDEX, scan.names[position]!);
     if (overlayMarks(xattrs, this.#names).isMetacopy)
@@ -284,16 +292,46 @@ export class UpperTree {
     const isFile = (mode & S_IFMT) === S_IFREG;
     const plain = {
       mode,
-      uid,
-      gid,
+      ...this.#owner(uid, gid, this.index.xattrs(inode)),
       rdev,
       size: isFile ? size : 0,
       mtimeSec,
       mtimeNsec,
       target: this.index.symlinkTarget(inode),
-      xattrs: this.index.xattrs(inode),
+      xattrs: this.#shown(this.index.xattrs(inode)),
     };
     return isFile ? { ...plain, source: { kind: "lower", inode } } : plain;
+  }
+
+  #factsOf(
+    stats: Float64Array,
+    position: number,
+    target: ByteString,
+    xattrs: readonly Xattr[],
+  ): ObjectFacts {
+    const at = position * STAT_SLOTS;
+    const mode = stats[at + STAT_MODE]!;
+    return {
+      mode,
+      ...this.#owner(stats[at + STAT_UID]!, stats[at + STAT_GID]!, xattrs),
+      rdev: stats[at + STAT_RDEV]!,
+      size: (mode & S_IFMT) === S_IFREG ? stats[at + STAT_SIZE]! : 0,
+      mtimeSec: stats[at + STAT_MTIME_SEC]!,
+      mtimeNsec: stats[at + STAT_MTIME_NSEC]!,
+      target,
+      xattrs: this.#shown(xattrs),
+    };
+  }
+
+  /** The image's owner, who on the disk of an ordinary user is that user, whoever it is. */
+  #owner(uid: number, gid: number, xattrs: readonly Xattr[]): ImageOwner {
+    if (!this.#keepsOwners) return { uid, gid };
+    const note = xattrs.find(({ name }) => name === OWNER_ATTRIBUTE);
+    return (note && decodeOwner(note.value)) ?? { uid: 0, gid: 0 };
+  }
+
+  #shown(xattrs: readonly Xattr[]): readonly Xattr[] {
+    return this.#keepsOwners ? xattrs.filter(({ name }) => name !== OWNER_ATTRIBUTE) : xattrs;
   }
 
   /** The number on disk of an upper file with several names, else 0. */
@@ -310,24 +348,3 @@ export class UpperTree {
 }
 
 const SCRATCH = {} as InodeAttributes;
-
-function factsOf(
-  stats: Float64Array,
-  position: number,
-  target: ByteString,
-  xattrs: readonly Xattr[],
-): ObjectFacts {
-  const at = position * STAT_SLOTS;
-  const mode = stats[at + STAT_MODE]!;
-  return {
-    mode,
-    uid: stats[at + STAT_UID]!,
-    gid: stats[at + STAT_GID]!,
-    rdev: stats[at + STAT_RDEV]!,
-    size: (mode & S_IFMT) === S_IFREG ? stats[at + STAT_SIZE]! : 0,
-    mtimeSec: stats[at + STAT_MTIME_SEC]!,
-    mtimeNsec: stats[at + STAT_MTIME_NSEC]!,
-    target,
-    xattrs,
-  };
-}

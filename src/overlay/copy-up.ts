@@ -35,6 +35,7 @@ import { EIO, EOPNOTSUPP, EPERM, EROFS, ESTALE } from "../system/errno.js";
 import { faultPoint } from "../system/fault-points.js";
 import { STAT_SLOTS } from "../system/native.js";
 import { TALLIED } from "../system/tally.js";
+import { asWritable } from "./as-writable.js";
 import type { InodeAttributes } from "./chain-index.js";
 import { DirectoryState } from "./directory-state.js";
 import { keepingDirectoryTimes, restoreTimes } from "./directory-times.js";
@@ -321,7 +322,9 @@ function applyMetadata(
 function applyXattrs(tree: OverlayTree, id: NodeId, stage: ByteString): Result {
   const { temporaryFd, privileged, attributes } = tree.backing;
   for (const { name, value } of tree.index.xattrs(id)) {
-    const result = sys.setxattrat(temporaryFd, stage, name, value, 0);
+    const result = asWritable(temporaryFd, stage, tree.index.mode(id) & S_IALLUGO, () =>
+      sys.setxattrat(temporaryFd, stage, name, value, 0),
+    );
     // Without root neither trusted nor security attributes can be written; the file still can.
     if (result < 0 && (privileged || (result !== -EPERM && result !== -EOPNOTSUPP))) return result;
   }

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { loadConfig } from "../../../src/daemon/config.js";
 import { checkContainerd, differ } from "../../../src/doctor/containerd-checks.js";
 import { type Finding, isHealthy } from "../../../src/doctor/finding.js";
-import { describeOffer } from "../../../src/doctor/mount-checks.js";
+import { describeOffer, subordinateIds } from "../../../src/doctor/mount-checks.js";
 import { gunzip } from "../../../src/doctor/program-checks.js";
 import { checkStore, openFiles } from "../../../src/doctor/store-checks.js";
 import {
@@ -32,6 +32,19 @@ const surroundings = (flags: Record<string, string> = {}) => ({
 });
 const named = (findings: readonly Finding[], name: string) =>
   findings.find((finding) => finding.name === name);
+
+describe("the IDs of an ordinary user", () => {
+  it("are those that /etc/subuid gives to its name or number; without them the command that does", () => {
+    const file = join(directory, "subuid");
+    expect(subordinateIds(file, "ann")).toMatchObject({ status: "note" });
+    writeFileSync(file, "anna:100000:65536\n");
+    const lacking = subordinateIds(file, "ann");
+    expect(lacking.remedy).toMatch(/^usermod .* ann$/);
+    expect(lacking.found).toContain(file);
+    writeFileSync(file, "ann:100000:65536\n");
+    expect(subordinateIds(file, "ann").found).toMatch(/newuidmap/);
+  });
+});
 
 describe("the kernel's offer", () => {
   const offer = { major: 7, minor: 45, maxReadahead: 0, flags: 0 };
