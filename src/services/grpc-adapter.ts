@@ -63,6 +63,8 @@ export interface ServeOptions {
   readonly onCall?: ((ended: Promise<void>) => void) | undefined;
   /** Who is at the address that grpc-js knows of a call's peer; absent: nobody whom we know. */
   readonly callerOf?: ((address: string) => Caller) | undefined;
+  /** May refuse a call by an error of ours; the returned function is called at the call's end. */
+  readonly admit?: ((caller: Caller, method: string) => () => void) | undefined;
   /** A call of a method begins; the returned function gets how it ended: "OK" or a status' name. */
   readonly begin?: ((method: string, caller: Caller) => (code: string) => void) | undefined;
 }
@@ -113,8 +115,9 @@ function describeMethod(method: DescMethod): MethodDefinition<Message, Init> {
   };
 }
 
-function implement(method: DescMethod, handler: unknown, options: ServeOptions) {
+function implement(method: DescMethod, given: unknown, options: ServeOptions) {
   const run = runner(method, options);
+  const handler = admitted(method, given, options);
   if (method.methodKind === "unary") {
     return unary(
       handler as (request: Message, context: CallContext) => Promise<Init>,
@@ -134,6 +137,32 @@ function implement(method: DescMethod, handler: unknown, options: ServeOptions) 
     options,
     run,
   );
+}
+
+type AnyHandler = (input: unknown, context: CallContext) => unknown;
+
+/** The handler, for calls that are admitted. */
+function admitted(method: DescMethod, handler: unknown, { admit }: ServeOptions): unknown {
+  if (admit === undefined) return handler;
+  const work = handler as AnyHandler;
+  if (method.methodKind === "unary") {
+    return async (input: unknown, context: CallContext) => {
+      const leave = admit(context.caller, method.name);
+      try {
+        return await work(input, context);
+      } finally {
+        leave();
+      }
+    };
+  }
+  return async function* (input: unknown, context: CallContext) {
+    const leave = admit(context.caller, method.name);
+    try {
+      yield* work(input, context) as AsyncIterable<unknown>;
+    } finally {
+      leave();
+    }
+  };
 }
 
 /** Runs a call's work, which answers by itself and returns the status, and tells those who watch. */

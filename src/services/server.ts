@@ -32,6 +32,7 @@ import { Health } from "./gen/grpc/health/v1/health_pb.js";
 import { ImageService } from "./gen/runtime/v1/image_pb.js";
 import { Varve } from "./gen/varve/v1/varve_pb.js";
 import { addService, type ServeOptions } from "./grpc-adapter.js";
+import { GuestLimits } from "./guest-limits.js";
 import { healthHandlers } from "./health-service.js";
 import { imageHandlers } from "./image-service.js";
 import type { Activity } from "./metrics/activity.js";
@@ -141,6 +142,7 @@ export class RpcServer {
   #early: net.Socket[] | undefined = [];
   readonly #connections = new Set<net.Socket>();
   readonly #callers = new CallerTable();
+  readonly #limits: GuestLimits;
   readonly #api: ServedApi;
   /** Handlers that are running. */
   readonly #calls = new Set<Promise<void>>();
@@ -152,6 +154,7 @@ export class RpcServer {
   private constructor(api: ServedApi) {
     this.services = api.services;
     this.#api = api;
+    this.#limits = new GuestLimits(api.log);
     this.#socketPath = api.socketPath;
     this.#ownsSocket = api.descriptor === undefined;
     this.#grpc = this.#makeServer(api);
@@ -214,6 +217,11 @@ export class RpcServer {
       connection.destroy();
       return;
     }
+    if (!this.#limits.connected(caller)) {
+      connection.destroy();
+      return;
+    }
+    connection.once("close", () => this.#limits.disconnected(caller));
     this.#callers.add(connection, caller);
     this.#connections.add(connection);
     connection.once("close", () => this.#connections.delete(connection));
@@ -235,6 +243,7 @@ export class RpcServer {
         void ended.then(() => this.#calls.delete(ended));
       },
       callerOf: (address: string) => this.#callers.of(address),
+      admit: (caller: Caller, method: string) => this.#limits.begin(caller, method),
       begin: (method: string, caller: Caller) => beginCall(api, method, caller),
     };
     api.addTo(server, options);

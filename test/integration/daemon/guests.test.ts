@@ -1,12 +1,15 @@
 /** Users other than root and the daemon's own, whom --socket-group lets in. */
 
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import {
   chmodSync,
   chownSync,
   cpSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   statSync,
   symlinkSync,
@@ -94,6 +97,52 @@ describe("the socket", () => {
     await guest.listViews({});
     const line = new RegExp(`"uid":${GUEST},"peer":${process.pid},"msg":"ListViews: OK`);
     while (!line.test(sandbox.log)) await sleep(5);
+  });
+});
+
+describe("a guest who takes what can be had", () => {
+  const rssKib = () =>
+    Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${sandbox.pid}/status`, "utf8"))?.[1]);
+  const descriptors = () => readdirSync(`/proc/${sandbox.pid}/fd`).length;
+
+  it("connects and does nothing, or never reads: it costs next to nothing, and others are served", async () => {
+    await sandbox.load(
+      makeLayout(sandbox.path("large"), "docker.io/library/large:latest", (tree) =>
+        writeFileSync(path.join(tree, "noise"), randomBytes(16 << 20)),
+      ),
+    );
+    const [memory, open] = [rssKib(), descriptors()];
+    const script = `
+      const net = require("node:net"), http2 = require("node:http2");
+      const [socket, count] = [process.argv[1], Number(process.argv[2])];
+      for (let at = 0; at < 20; at++) {
+        const session = http2.connect("http://x", { createConnection: () => net.connect(socket) });
+        session.on("error", () => {});
+        const call = session.request({ ":method": "POST", ":path": "/varve.v1.Varve/SaveImages", te: "trailers", "content-type": "application/grpc" });
+        call.on("error", () => {});
+        call.pause();
+        const message = Buffer.from("\\n\\x05large");
+        call.end(Buffer.concat([Buffer.from([0, 0, 0, 0, message.length]), message]));
+      }
+      for (let at = 0; at < count; at++) net.connect(socket).on("error", () => {});
+      setInterval(() => {}, 1000);
+      setTimeout(() => console.log("ready"), 1000);`;
+    const who = [`--reuid=${GUEST}`, `--regid=${GUEST}`, `--groups=${GROUP}`, process.execPath];
+    const child = spawn("setpriv", [...who, "-e", script, sandbox.socket, "200"], {
+      ...{ cwd: home, stdio: ["ignore", "pipe", "inherit"] },
+    });
+    try {
+      await once(child.stdout!, "data");
+      // 64 connections for each guest, and what calls that wait have open.
+      expect(descriptors() - open).toBeLessThan(64 + 40);
+      expect(rssKib() - memory).toBeLessThan(128 * 1024);
+      await sandbox.client.version();
+      expect((await sandbox.client.listImages({})).images.length).toBeGreaterThan(0);
+    } finally {
+      child.kill("SIGKILL");
+    }
+    const ended = () => sandbox.log.match(/"msg":"SaveImages: CANCELLED/g)?.length;
+    while (descriptors() > open || ended() !== 20) await sleep(20);
   });
 });
 
