@@ -5,6 +5,7 @@ import path from "node:path";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { O_CLOEXEC, O_CREAT, O_WRONLY } from "../system/constants.js";
+import { codeOfNode } from "../system/errno.js";
 import { BaseError, SyscallError } from "../system/errors.js";
 
 /** Frees what can be spared on the store's disk. @returns false when nothing could be */
@@ -18,7 +19,7 @@ export function isDiskFull(error: unknown): boolean {
   if (error instanceof BaseError) {
     return FULL.has(error.details?.errno) || FULL.has(error.details?.errnoName);
   }
-  return FULL.has((error as NodeJS.ErrnoException | undefined)?.code);
+  return FULL.has(codeOfNode(error));
 }
 
 /**

@@ -1,5 +1,6 @@
 /** The one place where a failed file operation of Node becomes one of the project's errors. */
 
+import { codeOfNode } from "../system/errno.js";
 import {
   BaseError,
   NotFoundError,
@@ -18,10 +19,15 @@ import {
  */
 export function ioError(error: unknown, operation: string, path: string): unknown {
   if (error instanceof BaseError || !isSystemError(error)) return error;
-  const options = { cause: error, details: { path, errno: error.code } };
-  switch (error.code) {
-    case "ENOSPC":
+  const code = codeOfNode(error) ?? error.code;
+  const options = { cause: error, details: { path, errno: code } };
+  switch (code) {
     case "EDQUOT":
+      return new ResourceExhaustedError(
+        `${operation}: the disk quota for ${path} is used up; have it raised, or remove images that are not needed`,
+        options,
+      );
+    case "ENOSPC":
       return new ResourceExhaustedError(
         `${operation}: no space left for ${path}; free some on its file system, remove images ` +
           "that are not needed, or choose another --root",
@@ -41,7 +47,7 @@ export function ioError(error: unknown, operation: string, path: string): unknow
     default:
       return new SyscallError(
         Math.abs(error.errno ?? 0),
-        error.code,
+        code,
         error.syscall ?? operation,
         path,
         describe(error),

@@ -12,8 +12,8 @@ import path from "node:path";
 import BetterSqlite3 from "better-sqlite3";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
-import { O_CLOEXEC, O_RDONLY } from "../system/constants.js";
-import { must } from "../system/errno.js";
+import { AT_FDCWD, O_CLOEXEC, O_CREAT, O_RDONLY, O_WRONLY } from "../system/constants.js";
+import { EDQUOT, must } from "../system/errno.js";
 import {
   BaseError,
   CorruptDataError,
@@ -149,6 +149,9 @@ export function openDatabase(file: string): Database {
 function configure(sql: BetterSqlite3.Database): void {
   sql.defaultSafeIntegers(true);
   sql.pragma("busy_timeout = 5000");
+  // Nobody else opens it (the root directory is locked), so the log's index needs no mapped file. Where a
+  // full disk or a quota takes no more pages, on btrfs, a write to such a mapping ends the process.
+  sql.pragma("locking_mode = EXCLUSIVE");
   sql.pragma("journal_mode = WAL");
   // FULL also syncs the log at each commit: an acknowledged commit survives a power cut.
   sql.pragma("synchronous = FULL");
@@ -192,7 +195,13 @@ function translate(error: unknown, file: string): unknown {
       { cause: error },
     );
   }
-  if (code === "SQLITE_FULL" || code === "ENOSPC" || code === "EDQUOT") {
+  if (code.startsWith("SQLITE_IOERR") && isQuotaUsedUp(file)) {
+    return new ResourceExhaustedError(
+      `database ${file}: the disk quota is used up; have it raised, or remove images that are not needed`,
+      { cause: error },
+    );
+  }
+  if (code === "SQLITE_FULL" || code === "ENOSPC") {
     return new ResourceExhaustedError(
       `database ${file}: no space left; free some on its file system or choose another --root`,
       { cause: error },
@@ -205,4 +214,18 @@ function translate(error: unknown, file: string): unknown {
     return new FailedPreconditionError(`open database ${file}: ${reason}`, { cause: error });
   }
   return error;
+}
+
+const PROBE_BYTES = 64 * 1024;
+
+/** Whether a write beside the database ends with EDQUOT, which SQLite does not tell from a broken disk. */
+function isQuotaUsedUp(file: string): boolean {
+  const probe = toBytes(`${file}.probe`);
+  const fd = sys.open(probe, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600);
+  if (fd < 0) return fd === -EDQUOT;
+  const written = sys.pwrite(fd, Buffer.alloc(PROBE_BYTES), 0, PROBE_BYTES, 0);
+  const flushed = written < 0 ? written : sys.fsync(fd);
+  sys.close(fd);
+  sys.unlinkat(AT_FDCWD, probe, 0);
+  return flushed === -EDQUOT;
 }

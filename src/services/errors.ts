@@ -1,6 +1,7 @@
 /** The one place where our errors become gRPC statuses. */
 
 import { Metadata, type ServiceError } from "@grpc/grpc-js";
+import { codeOfNode } from "../system/errno.js";
 import { errorOfCode } from "../system/error-of-code.js";
 import { BaseError, type ErrorCode, SyscallError, UnavailableError } from "../system/errors.js";
 import {
@@ -75,8 +76,9 @@ function describe(error: unknown): Failure | undefined {
   }
   if (error instanceof BaseError) return describeOwn(error);
   // node:fs and node:net fail with the errno's name as `code`.
-  const { code, errno, syscall } = (error ?? {}) as NodeJS.ErrnoException;
-  if (error instanceof Error && typeof errno === "number" && /^E[A-Z0-9]+$/.test(code ?? "")) {
+  const { errno, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  const code = codeOfNode(error);
+  if (error instanceof Error && errno !== undefined && /^E[A-Z0-9]+$/.test(code ?? "")) {
     return systemFailure(error.message, code!, Math.abs(errno), syscall ?? "");
   }
   return undefined;

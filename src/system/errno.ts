@@ -144,3 +144,13 @@ export function must<T>(result: T, syscall: string, subject: string): T {
   if (typeof result === "number" && result < 0) throw syscallError(result, syscall, subject);
   return result;
 }
+
+/**
+ * The name of what made a file operation of Node fail: its `code`, and the right name where libuv knows none
+ * (EDQUOT among them); undefined when `error` is no such failure.
+ */
+export function codeOfNode(error: unknown): string | undefined {
+  const { code, errno } = (error ?? {}) as NodeJS.ErrnoException;
+  if (!(error instanceof Error) || typeof errno !== "number") return undefined;
+  return code?.startsWith("Unknown system error") ? sys.errnoName(Math.abs(errno)) : code;
+}

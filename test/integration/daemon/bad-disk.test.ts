@@ -31,12 +31,20 @@ afterEach(async () => {
 
 /** A store on an ext4 of its own, with an image, a view of it, and another image to be loaded. */
 async function startOnDisk(...options: string[]): Promise<void> {
+  makeDisk(sandbox.path("root"), 48, "mkfs.ext4", "-q", "-F", "-m", "0", ...options);
+  await fillStore();
+}
+
+function makeDisk(target: string, mib: number, ...mkfs: [string, ...string[]]): void {
   const image = sandbox.path("disk");
   writeFileSync(image, "");
-  truncateSync(image, 48 * 1024 * 1024);
-  execFileSync("mkfs.ext4", ["-q", "-F", "-m", "0", ...options, image]);
-  mkdirSync(sandbox.path("root"));
-  execFileSync("mount", ["-o", "loop", image, sandbox.path("root")]);
+  truncateSync(image, mib * 1024 * 1024);
+  execFileSync(mkfs[0], [...mkfs.slice(1), image]);
+  mkdirSync(target);
+  execFileSync("mount", ["-o", "loop", image, target]);
+}
+
+async function fillStore(): Promise<void> {
   await sandbox.start("--io=cached");
   await sandbox.load(makeLayout(sandbox.path("layout")));
   target = (await sandbox.mount({ image: "small", name: "v" })).target;
@@ -125,6 +133,34 @@ describe("a full disk", () => {
     await expectRefused("RESOURCE_EXHAUSTED", /no space left.*free some/s);
     await expectSound(false);
     rmSync(sandbox.path("root/filler"));
+    await expectWork();
+  });
+});
+
+describe("a quota", () => {
+  it("gives EDQUOT in the view and a clear error from commands, and work goes on when it is raised", async () => {
+    // The quota of a subvolume: it holds for root, too, and needs no quota files.
+    const top = sandbox.path("whole-disk");
+    makeDisk(top, 256, "mkfs.btrfs", "-q");
+    const btrfs = (...words: string[]) => execFileSync("btrfs", words, { stdio: "pipe" });
+    btrfs("quota", "enable", top);
+    btrfs("subvolume", "create", path.join(top, "store"));
+    mkdirSync(sandbox.path("root"));
+    execFileSync("mount", ["--bind", path.join(top, "store"), sandbox.path("root")]);
+    const limit = (size: string) => btrfs("qgroup", "limit", size, "0/256", top);
+    await fillStore();
+    execFileSync("sync", ["-f", sandbox.path("root")]);
+    limit("1m");
+    // Node has no name for it.
+    const { stderr } = spawnSync("dd", [
+      "if=/dev/zero",
+      `of=${inView("new")}`,
+      "bs=200k",
+      "count=1",
+    ]);
+    expect(String(stderr)).toMatch(/quota exceeded/i);
+    await expectRefused("RESOURCE_EXHAUSTED", /quota/i);
+    limit("none");
     await expectWork();
   });
 });
