@@ -1,5 +1,6 @@
 /** The sockets for those who run containers: a containerd, and a kubelet. */
 
+import type { Digest } from "../content/digest.js";
 import { ContainerdClient } from "../services/containerd/containerd-client.js";
 import { ImagePublisher } from "../services/containerd/image-publisher.js";
 import type { Core } from "../services/core.js";
@@ -90,7 +91,11 @@ function openSnapshots({ config, core, keeper, end }: EngineParts, onCleanup: On
   }
   const { database, tasks, log } = core;
   const places = { root, state, database, tasks, log };
-  const sharing = { onUnshared: collector(core), settle: () => core.snapshots.settle() };
+  const sharing = {
+    onUnshared: collector(core),
+    settle: () => core.snapshots.settle(),
+    readyIndex: (chainId: Digest) => core.snapshots.readyIndex(chainId),
+  };
   const serving = { workers, quickWakeUps, io, keeper, tallies: core.tallies };
   const snapshots = new ProxySnapshots({ ...places, ...serving, form, sharing });
   onCleanup(() => snapshots.close(end));

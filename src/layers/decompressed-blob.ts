@@ -13,7 +13,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, type Hash } from "node:crypto";
-import { type FileHandle, open } from "node:fs/promises";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { pipeline } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
@@ -94,9 +94,10 @@ export class DecompressedBlob {
    */
   async *chunks(): AsyncGenerator<Buffer> {
     const options = this.#options;
-    const blob = await open(options.blobPath, "r");
+    // Not through Node's pool: four waits for it would take longer than a thin layer.
+    const blob = openSync(options.blobPath, "r");
     try {
-      const source = await openSource(blob, options);
+      const source = openSource(blob, options);
       this.#source = source;
       let total = 0;
       let reported = 0;
@@ -111,13 +112,13 @@ export class DecompressedBlob {
         await setImmediate();
       }
       await source.completed();
-      options.onProgress?.(options.piped?.bytes ?? (await blob.stat()).size);
+      // Of a thin layer that it is done says all.
+      if (reported > 0) options.onProgress?.(options.piped?.bytes ?? fstatSync(blob).size);
     } catch (error) {
       throw translate(error, options);
     } finally {
       this.#source?.stop();
-      // Waits for a read that is still under way.
-      await blob.close();
+      closeSync(blob);
     }
   }
 
@@ -153,20 +154,20 @@ interface Source {
   stop(): void;
 }
 
-async function openSource(blob: FileHandle, options: DecompressOptions): Promise<Source> {
-  const compression = options.piped?.compression ?? (await compressionOfFile(blob));
-  if (compression === "none") return new RingSource(blob.fd, false, options.subject);
+function openSource(blob: number, options: DecompressOptions): Source {
+  const compression = options.piped?.compression ?? compressionOfFile(blob);
+  if (compression === "none") return new RingSource(blob, false, options.subject);
   if (compression === "zstd") return childSource(blob, requireZstd(), ZSTD_ARGUMENTS, options);
   const gunzip = fastestGunzip();
-  if (gunzip.kind === "isa-l") return new RingSource(blob.fd, true, options.subject);
-  const isSmall = (await blob.stat()).size < CHILD_MIN_BYTES;
+  if (gunzip.kind === "isa-l") return new RingSource(blob, true, options.subject);
+  const isSmall = fstatSync(blob).size < CHILD_MIN_BYTES;
   if (isSmall || gunzip.kind === "node:zlib") return new ZlibSource(blob);
   return childSource(blob, gunzip.path, UNPIGZ_ARGUMENTS, options);
 }
 
-async function compressionOfFile(blob: FileHandle): Promise<Compression> {
-  const { bytesRead, buffer } = await blob.read(Buffer.alloc(6), 0, 6, 0);
-  return detectCompression(buffer.subarray(0, bytesRead));
+function compressionOfFile(blob: number): Compression {
+  const start = Buffer.alloc(6);
+  return detectCompression(start.subarray(0, readSync(blob, start, 0, start.length, 0)));
 }
 
 /** A ring that nobody uses: allocating one for each of a hundred thin layers keeps the collector busy. */
@@ -236,12 +237,12 @@ class RingSource implements Source {
 
 /** Node's own inflater. Its input is no file stream, whose destroy would close our file. */
 class ZlibSource implements Source {
-  readonly #blob: FileHandle;
+  readonly #blob: number;
   readonly #gunzip = createGunzip({ chunkSize: ZLIB_CHUNK });
   readonly #hash = createHash("sha256");
   #position = 0;
 
-  constructor(blob: FileHandle) {
+  constructor(blob: number) {
     this.#blob = blob;
     // The consumer sees errors by itself; pipeline only carries them (and destruction) across.
     pipeline(this.#compressed(), this.#gunzip, () => {});
@@ -258,10 +259,10 @@ class ZlibSource implements Source {
     }
   }
 
-  async *#compressed(): AsyncGenerator<Buffer> {
+  *#compressed(): Generator<Buffer> {
     for (;;) {
       const chunk = Buffer.allocUnsafe(ZLIB_CHUNK);
-      const { bytesRead } = await this.#blob.read(chunk, 0, chunk.length, this.#position);
+      const bytesRead = readSync(this.#blob, chunk, 0, chunk.length, this.#position);
       if (bytesRead === 0) return;
       this.#position += bytesRead;
       yield chunk.subarray(0, bytesRead);
@@ -289,7 +290,7 @@ class ZlibSource implements Source {
  * the event loop, and the two processes wait for one another.
  */
 function childSource(
-  blob: FileHandle,
+  blob: number,
   program: string,
   args: readonly string[],
   options: DecompressOptions,
@@ -297,7 +298,7 @@ function childSource(
   const [readEnd, writeEnd] = must<[number, number]>(sys.pipe(), "pipe2", options.subject);
   // A user may have used up what pipes may take: it works with less.
   sys.setPipeSize(readEnd, PIPE_BYTES);
-  const child = spawn(program, args, { stdio: [blob.fd, writeEnd, "pipe"] });
+  const child = spawn(program, args, { stdio: [blob, writeEnd, "pipe"] });
   sys.close(writeEnd);
   const exit = exitOf(child, program, options.subject);
   // Nobody may be waiting for it yet when it fails.
@@ -310,7 +311,7 @@ function childSource(
     chunks: output.chunks,
     completed: () => exit,
     // The child shares our descriptor's file offset.
-    consumed: () => Math.max(0, sys.lseek(blob.fd, 0, SEEK_CUR)),
+    consumed: () => Math.max(0, sys.lseek(blob, 0, SEEK_CUR)),
     sha256: () => output.sha256(),
     stop: () => {
       options.signal?.removeEventListener("abort", kill);

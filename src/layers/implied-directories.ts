@@ -70,6 +70,34 @@ export function settleImpliedDirectories(options: SettleOptions): ReadonlySet<By
   return new Settlement(options).run(paths);
 }
 
+/**
+ * False for a layer that fits on any chain: it has no hard links to lower files, and names all of
+ * its directories but perhaps the root, which takes after that of the layer below (`adoptRoot`).
+ */
+export function needsChain(o: {
+  readonly lowerLinks?: readonly LowerLink[] | undefined;
+  readonly impliedDirectories: readonly ByteString[];
+}): boolean {
+  return (
+    (o.lowerLinks?.length ?? 0) > 0 || o.impliedDirectories.some((path) => cleanPath(path) !== "")
+  );
+}
+
+/**
+ * Gives a layer's root, which is implied, the attributes of the one below, which is settled; unless it hides that.
+ *
+ * @throws SyscallError
+ */
+export function adoptRoot(
+  disk: DiskTree,
+  below: DiskTree,
+  o: { readonly names: OverlayAttributes; readonly privileged: boolean },
+): void {
+  const opaque = sys.getxattrat(disk.rootFd, NOTHING, o.names.opaque);
+  if (typeof opaque !== "number" && opaque.toString("latin1") === "y") return;
+  writeAttributes(disk, NOTHING, readAttributes(below, NOTHING), o.privileged);
+}
+
 /** "./usr/lib/" and "/usr/lib" become "usr/lib", "." and "/" become "". */
 function cleanPath(path: ByteString): ByteString {
   const names = path.split("/").filter((name) => name !== "" && name !== ".");

@@ -1,23 +1,33 @@
 /**
- * Building a chain index: the parent chain's index plus one layer's own tree gives the merged tree
- * (see tree-merger.ts).
+ * Building a chain index: the index of a chain below plus the own trees of the layers above it give the
+ * merged tree (see tree-merger.ts).
  */
 
-import { overlayAttributes } from "../overlay/format.js";
+import { type OverlayAttributes, overlayAttributes } from "../overlay/format.js";
 import type { ByteString } from "../system/bytes.js";
 import type { LowerLink } from "./hard-links.js";
-import { settleImpliedDirectories } from "./implied-directories.js";
+import { adoptRoot, needsChain, settleImpliedDirectories } from "./implied-directories.js";
 import { openRecent, remember } from "./index-cache.js";
 import { emptyIndex, FlatIndex } from "./index-reader.js";
 import { writeIndex } from "./index-writer.js";
 import { DiskTree } from "./layer-scan.js";
+import type { RunLayer } from "./run-entries.js";
 import { TreeMerger } from "./tree-merger.js";
 import type { DiskUsage } from "./usage-counter.js";
 
+/** A layer whose chain has no index. Nothing in it continues what lies elsewhere (redirects, metacopy). */
+export interface UnindexedLayer {
+  readonly chainId: string;
+  /** The layer's own tree, settled. */
+  readonly fsDir: string;
+}
+
 /** What `buildIndex` needs. */
 export interface BuildIndexOptions {
-  /** The parent chain's index; absent for the first layer of a chain. */
+  /** The index of the nearest chain below that has one; absent when none has. */
   readonly parentIndexPath?: string;
+  /** The layers between that chain and this one, base first; none by default. */
+  readonly between?: readonly UnindexedLayer[];
   /** Chain ID of the new chain. */
   readonly chainId: string;
   /** The layer's own tree, in the overlay's format. */
@@ -33,41 +43,48 @@ export interface BuildIndexOptions {
   readonly layerDirs?: readonly string[];
   /** Where the index goes; its directory exists. */
   readonly outputPath: string;
+  /** The file is on disk before it has its name. */
+  readonly isDurable?: boolean;
   /** True: attributes are trusted.overlay.*; false: user.overlay.*. */
   readonly privileged: boolean;
 }
 
 /**
- * Builds the index of a chain and writes it whole or not at all; not synced. The layer's
- * implied directories and hard links on disk are settled first (see settleImpliedDirectories).
+ * Builds the index of a chain and writes it whole or not at all. The layer's implied directories and
+ * hard links on disk are settled first (see settleImpliedDirectories).
  *
  * @returns what the layer's own tree occupies on disk
- * @throws NotFoundError the parent's index is missing
- * @throws CorruptDataError the parent's index is damaged, or marks or hard links of the layer lead nowhere
- * @throws SyscallError the tree cannot be read or the file not be written
+ * @throws NotFoundError the index below is missing
+ * @throws CorruptDataError the index below is damaged, or marks or hard links of the layer lead nowhere
+ * @throws SyscallError a tree cannot be read or the file not be written
  */
 export function buildIndex(options: BuildIndexOptions): DiskUsage {
-  const lower =
-    options.parentIndexPath === undefined ? emptyIndex() : openRecent(options.parentIndexPath);
   const names = overlayAttributes(options.privileged);
-  const disk = new DiskTree(options.fsDir);
-  try {
-    const implied = settleImpliedDirectories({
-      lower,
-      hasParent: options.parentIndexPath !== undefined,
-      disk,
-      implied: options.impliedDirectories,
-      lowerLinks: options.lowerLinks ?? [],
-      layerDirs: options.layerDirs ?? [],
-      names,
-      privileged: options.privileged,
-    });
-    const merger = new TreeMerger(lower, disk, names, implied, options.chainId);
-    remember(options.outputPath, writeIndex(merger.merge(), options.outputPath));
+  return withRun(options, (below, run) => {
+    const disk = run.at(-1)!.disk;
+    const others = run.slice(0, -1);
+    const isSimple = others.length > 0 && !needsChain(options);
+    if (isSimple && options.impliedDirectories.length > 0) {
+      adoptRoot(disk, others.at(-1)!.disk, { names, privileged: options.privileged });
+    }
+    const lower = isSimple || others.length === 0 ? below : merged(below, others, names);
+    const implied = isSimple
+      ? new Set<ByteString>()
+      : settleImpliedDirectories({
+          lower,
+          hasParent: lower.layers.length > 0,
+          disk,
+          implied: options.impliedDirectories,
+          lowerLinks: options.lowerLinks ?? [],
+          layerDirs: options.layerDirs ?? [],
+          names,
+          privileged: options.privileged,
+        });
+    const merger = new TreeMerger(lower, isSimple ? run : run.slice(-1), names, implied);
+    const written = writeIndex(merger.merge(), options.outputPath, options.isDurable === true);
+    remember(options.outputPath, written);
     return merger.usage;
-  } finally {
-    disk.close();
-  }
+  });
 }
 
 /**
@@ -77,18 +94,34 @@ export function buildIndex(options: BuildIndexOptions): DiskUsage {
  * @throws as `buildIndex`
  */
 export function readMergedTree(
-  options: Pick<BuildIndexOptions, "parentIndexPath" | "chainId" | "fsDir" | "privileged">,
+  options: Pick<
+    BuildIndexOptions,
+    "parentIndexPath" | "between" | "chainId" | "fsDir" | "privileged"
+  >,
 ): FlatIndex {
-  const { parentIndexPath, chainId, privileged } = options;
-  const lower = parentIndexPath === undefined ? emptyIndex() : openRecent(parentIndexPath);
-  const disk = new DiskTree(options.fsDir);
+  return withRun(options, (below, run) =>
+    merged(below, run, overlayAttributes(options.privileged)),
+  );
+}
+
+/** Runs `work` on the index below, and on the trees above it, base first. */
+function withRun<R>(
+  o: Pick<BuildIndexOptions, "parentIndexPath" | "between" | "chainId" | "fsDir">,
+  work: (below: FlatIndex, run: readonly RunLayer[]) => R,
+): R {
+  const run: RunLayer[] = [];
   try {
-    const names = overlayAttributes(privileged);
-    const { arrays, counts } = new TreeMerger(lower, disk, names, new Set(), chainId)
-      .merge()
-      .finish();
-    return new FlatIndex(arrays, counts.inodes);
+    for (const { chainId, fsDir } of [...(o.between ?? []), o]) {
+      run.push({ chainId, disk: new DiskTree(fsDir) });
+    }
+    const { parentIndexPath } = o;
+    return work(parentIndexPath === undefined ? emptyIndex() : openRecent(parentIndexPath), run);
   } finally {
-    disk.close();
+    for (const { disk } of run) disk.close();
   }
+}
+
+function merged(below: FlatIndex, run: readonly RunLayer[], names: OverlayAttributes): FlatIndex {
+  const { arrays, counts } = new TreeMerger(below, run, names, new Set()).merge().finish();
+  return new FlatIndex(arrays, counts.inodes);
 }

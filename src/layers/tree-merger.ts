@@ -1,11 +1,12 @@
 /**
- * Merging one layer's tree into its parent chain's index, by the rules of the overlay format (see
- * overlay/format.ts). The work is linear in the size of the merged tree; nothing is kept per inode but
- * array slots.
+ * Merging a run of layers' trees, mostly one, into the index of the chain below them, by the rules of the
+ * overlay format (see overlay/format.ts). The work is linear in the size of the merged tree and of the
+ * directories that the layers have; nothing is kept per inode but array slots.
  *
- * Vocabulary. A *lower* thing is the parent chain's. A merged directory has a lower directory that
- * it continues, a directory of the layer, or both. It is *moved* when it stands elsewhere than its
- * lower directory (a redirect): lower files below it keep the path of their data.
+ * Vocabulary. A *lower* thing is that chain's. A merged directory has a lower directory that it
+ * continues, directories of the layers, or both. It is *moved* when it stands elsewhere than its
+ * lower directory (a redirect): lower files below it keep the path of their data. What continues something
+ * elsewhere can only be in the lowest layer of a run, since no index says what the others stand on.
  */
 
 import { ROOT_INODE } from "../overlay/chain-index.js";
@@ -32,7 +33,6 @@ import {
 } from "../system/native.js";
 import type { FlatIndex } from "./index-reader.js";
 import { IndexTables } from "./index-tables.js";
-import type { DiskTree, SortedScan } from "./layer-scan.js";
 import {
   continuedInode,
   hidesName,
@@ -40,6 +40,7 @@ import {
   overlayMarks,
   userXattrs,
 } from "./overlay-marks.js";
+import { entriesByName, nameOf, type Place, type RunLayer, type Source } from "./run-entries.js";
 import { type DiskUsage, UsageCounter } from "./usage-counter.js";
 
 /** A directory whose entries are still to be merged. */
@@ -47,9 +48,10 @@ interface PendingDirectory {
   readonly inode: number;
   /** The lower directory that it continues, or 0. */
   readonly lower: number;
-  /** Where it lies in the layer (which is its merged path), undefined when it does not. */
-  readonly layerPath: ByteString | undefined;
-  readonly marks: OverlayMarks | undefined;
+  /** The layers that have it and show in it, topmost first. */
+  readonly sources: readonly Source[];
+  /** Where it lies in those layers, which is its merged path; meaningless without any. */
+  readonly path: ByteString;
   /** True when lower entries below it have other merged paths than in the lower index. */
   readonly isMoved: boolean;
 }
@@ -57,35 +59,38 @@ interface PendingDirectory {
 /** One merge; see the file comment. */
 export class TreeMerger {
   readonly #lower: FlatIndex;
-  readonly #disk: DiskTree;
+  readonly #run: readonly RunLayer[];
   readonly #names: OverlayAttributes;
   readonly #implied: ReadonlySet<ByteString>;
-  readonly #layer: number;
   readonly #tables: IndexTables;
   #pending: PendingDirectory[] = [];
   /** New inodes of lower inodes with several names. */
   readonly #lowerLinks = new Map<number, number>();
-  /** New inodes of layer files with several names, by their number on disk. */
-  readonly #layerLinks = new Map<number, number>();
+  /** New inodes of the layers' files with several names, by layer and their number on disk. */
+  readonly #layerLinks: readonly Map<number, number>[];
   readonly #xattrSets = new Map<number, number>();
   readonly #usage = new UsageCounter();
 
+  /**
+   * @param run base first, at least one
+   * @param implied directories that keep the lower one's attributes; only with a run of one
+   */
   constructor(
     lower: FlatIndex,
-    disk: DiskTree,
+    run: readonly RunLayer[],
     names: OverlayAttributes,
     implied: ReadonlySet<ByteString>,
-    chainId: string,
   ) {
     this.#lower = lower;
-    this.#disk = disk;
+    this.#run = run;
     this.#names = names;
     this.#implied = implied;
-    this.#layer = lower.layers.length;
-    this.#tables = new IndexTables([...lower.layers, chainId], lower.arrays);
+    this.#layerLinks = run.map(() => new Map());
+    const chainIds = run.map(({ chainId }) => chainId);
+    this.#tables = new IndexTables([...lower.layers, ...chainIds], lower.arrays);
   }
 
-  /** What the layer's tree occupies, after `merge`. */
+  /** What the topmost layer's tree occupies, after `merge`. */
   get usage(): DiskUsage {
     return this.#usage.usage;
   }
@@ -98,8 +103,8 @@ export class TreeMerger {
       this.#pending = [];
       for (const directory of level) {
         this.#tables.beginDirectory(directory.inode);
-        if (directory.layerPath === undefined) this.#copyLowerDirectory(directory);
-        else this.#mergeDirectory(directory, directory.layerPath);
+        if (directory.sources.length === 0) this.#copyLowerDirectory(directory);
+        else this.#mergeDirectory(directory);
       }
     }
     return this.#tables;
@@ -107,24 +112,31 @@ export class TreeMerger {
 
   #addRoot(): void {
     const tables = this.#tables;
-    const { stats, xattrs } = this.#disk.scanRoot();
-    this.#usage.add(stats);
-    const marks = overlayMarks(xattrs, this.#names);
-    const root = tables.addInode();
     const path = "" as ByteString;
-    const keepsLower = this.#layer > 0 && this.#implied.has(path);
-    if (keepsLower) this.#copyLowerAttributes(ROOT_INODE, root);
-    else this.#setLayerAttributes(root, stats, 0, xattrs);
-    tables.layer[root] = this.#layer;
+    const top = this.#run.length - 1;
+    const { stats, xattrs } = this.#run[top]!.disk.scanRoot();
+    this.#usage.add(stats);
+    const root = tables.addInode();
+    if (this.#lower.layers.length > 0 && this.#implied.has(path)) {
+      this.#copyLowerAttributes(ROOT_INODE, root);
+    } else {
+      this.#setLayerAttributes(root, top, stats, 0, xattrs);
+    }
+    tables.layer[root] = this.#layerNumber(top);
     tables.nlink[root] = 2;
     tables.parent[root] = root;
-    this.#pending.push({
-      inode: root,
-      lower: marks.isOpaque ? 0 : ROOT_INODE,
-      layerPath: path,
-      marks,
-      isMoved: false,
-    });
+    const sources: Source[] = [{ layer: top, marks: overlayMarks(xattrs, this.#names) }];
+    for (let layer = top - 1; layer >= 0 && !sources.at(-1)!.marks.isOpaque; layer -= 1) {
+      const { xattrs: own } = this.#run[layer]!.disk.scanRoot();
+      sources.push({ layer, marks: overlayMarks(own, this.#names) });
+    }
+    const lower = sources.at(-1)!.marks.isOpaque ? 0 : ROOT_INODE;
+    this.#pending.push({ inode: root, lower, sources, path, isMoved: false });
+  }
+
+  /** Position in the list of layers of a layer of the run. */
+  #layerNumber(layer: number): number {
+    return this.#lower.layers.length + layer;
   }
 
   #copyLowerDirectory(directory: PendingDirectory): void {
@@ -133,14 +145,13 @@ export class TreeMerger {
       this.#addLowerEntry(directory, entry);
   }
 
-  #mergeDirectory(directory: PendingDirectory, path: ByteString): void {
+  #mergeDirectory(directory: PendingDirectory): void {
     const lower = this.#lower;
-    const scan = this.#disk.scan(path);
     let entry = directory.lower === 0 ? 0 : lower.firstEntry(directory.lower);
     const end = directory.lower === 0 ? 0 : lower.endEntry(directory.lower);
     let lowerName = entry < end ? lower.entryName(entry) : undefined;
-    for (const position of scan.order) {
-      const name = scan.names[position]!;
+    for (const places of entriesByName(this.#run, directory.sources, directory.path)) {
+      const name = nameOf(places[0]!);
       while (lowerName !== undefined && lowerName < name) {
         this.#addLowerEntry(directory, entry);
         entry += 1;
@@ -150,7 +161,7 @@ export class TreeMerger {
         entry += 1;
         lowerName = entry < end ? lower.entryName(entry) : undefined;
       }
-      this.#addLayerEntry(directory, path, scan, position);
+      this.#addLayerEntry(directory, name, places);
     }
     for (; entry < end; entry += 1) this.#addLowerEntry(directory, entry);
   }
@@ -180,7 +191,8 @@ export class TreeMerger {
     }
     this.#addSubdirectory(directory, inode);
     const { isMoved } = directory;
-    this.#pending.push({ inode, lower: old, layerPath: undefined, marks: undefined, isMoved });
+    const path = "" as ByteString;
+    this.#pending.push({ inode, lower: old, sources: [], path, isMoved });
   }
 
   #addSubdirectory(directory: PendingDirectory, inode: number): void {
@@ -192,34 +204,29 @@ export class TreeMerger {
     this.#tables.content[inode] = contentPath === path ? 0 : this.#tables.addText(contentPath);
   }
 
-  #addLayerEntry(
-    directory: PendingDirectory,
-    directoryPath: ByteString,
-    scan: SortedScan,
-    position: number,
-  ): void {
-    const name = scan.names[position]!;
+  #addLayerEntry(directory: PendingDirectory, name: ByteString, places: readonly Place[]): void {
+    const { source, scan, position } = places[0]!;
     const at = position * STAT_SLOTS;
+    if (source.layer === this.#run.length - 1) this.#usage.add(scan.stats, at);
+    const marks = this.#marks(places[0]!);
+    if (marks === undefined) return;
     const mode = scan.stats[at + STAT_MODE]!;
-    const xattrs = scan.xattrs[position];
-    this.#usage.add(scan.stats, at);
-    const marks = overlayMarks(xattrs, this.#names);
-    if (hidesName(mode, scan.stats[at + STAT_RDEV]!, marks, directory.marks!)) return;
     if ((mode & S_IFMT) === S_IFDIR) {
-      this.#addLayerDirectory(directory, joinBytes(directoryPath, name), scan, position, marks);
+      this.#addLayerDirectory(directory, name, places);
       return;
     }
     const tables = this.#tables;
-    const isLinked = scan.stats[at + STAT_NLINK]! > 1;
+    const links = scan.stats[at + STAT_NLINK]! > 1 ? this.#layerLinks[source.layer] : undefined;
     const diskInode = scan.stats[at + STAT_INO]!;
-    let inode = isLinked ? this.#layerLinks.get(diskInode) : undefined;
+    let inode = links?.get(diskInode);
     if (inode === undefined) {
       inode = tables.addInode();
-      if (isLinked) this.#layerLinks.set(diskInode, inode);
-      this.#setLayerAttributes(inode, scan.stats, at, xattrs);
+      links?.set(diskInode, inode);
+      const xattrs = scan.xattrs[position];
+      this.#setLayerAttributes(inode, source.layer, scan.stats, at, xattrs);
       tables.target[inode] = tables.addText(scan.targets[position] ?? ("" as ByteString));
       if (marks.isMetacopy && (mode & S_IFMT) === S_IFREG) {
-        const path = joinBytes(directoryPath, name);
+        const path = joinBytes(directory.path, name);
         this.#takeLowerData(inode, path, continuedInode(this.#lower, directory.lower, name, marks));
       }
     }
@@ -227,32 +234,67 @@ export class TreeMerger {
     tables.nlink[inode]! += 1;
   }
 
+  /**
+   * The marks of an entry; undefined for one that hides its name.
+   *
+   * @throws CorruptDataError it continues something elsewhere, above the lowest layer
+   */
+  #marks({ source, scan, position }: Place): OverlayMarks | undefined {
+    const at = position * STAT_SLOTS;
+    const marks = overlayMarks(scan.xattrs[position], this.#names);
+    const mode = scan.stats[at + STAT_MODE]!;
+    if (hidesName(mode, scan.stats[at + STAT_RDEV]!, marks, source.marks)) return undefined;
+    if (source.layer > 0 && (marks.isMetacopy || marks.redirect !== undefined)) {
+      const subject = this.#run[source.layer]!.disk.describe(scan.names[position]!);
+      throw new CorruptDataError(
+        `build chain index: ${subject} continues a file or directory elsewhere, which nothing does that was unpacked from an archive`,
+      );
+    }
+    return marks;
+  }
+
   #addLayerDirectory(
     directory: PendingDirectory,
-    path: ByteString,
-    scan: SortedScan,
-    position: number,
-    marks: OverlayMarks,
+    name: ByteString,
+    places: readonly Place[],
   ): void {
     const tables = this.#tables;
-    const name = scan.names[position]!;
+    const path = joinBytes(directory.path, name);
+    const { source, scan, position } = places[0]!;
+    const { sources, isOpen } = this.#directoriesAt(places);
+    const { marks } = sources.at(-1)!;
     const inode = tables.addInode();
-    const continued = marks.isOpaque
-      ? 0
-      : continuedInode(this.#lower, directory.lower, name, marks);
+    const continued = isOpen ? continuedInode(this.#lower, directory.lower, name, marks) : 0;
     const lower = this.#lower.isDirectory(continued) ? continued : 0;
     if (lower !== 0 && this.#implied.has(path)) this.#copyLowerAttributes(lower, inode);
-    else this.#setLayerAttributes(inode, scan.stats, position * STAT_SLOTS, scan.xattrs[position]);
-    tables.layer[inode] = this.#layer;
+    else {
+      const xattrs = scan.xattrs[position];
+      this.#setLayerAttributes(inode, source.layer, scan.stats, position * STAT_SLOTS, xattrs);
+    }
+    tables.layer[inode] = this.#layerNumber(source.layer);
     tables.content[inode] = 0;
     tables.addEntry(name, inode);
     this.#addSubdirectory(directory, inode);
     const isMoved = directory.isMoved || marks.redirect !== undefined;
-    this.#pending.push({ inode, lower, layerPath: path, marks, isMoved });
+    this.#pending.push({ inode, lower, sources, path, isMoved });
+  }
+
+  /** The directories of one name that show through one another; open when what is below all layers shows, too. */
+  #directoriesAt(places: readonly Place[]): { sources: Source[]; isOpen: boolean } {
+    const sources: Source[] = [];
+    for (const place of places) {
+      const mode = place.scan.stats[place.position * STAT_SLOTS + STAT_MODE]!;
+      const marks = (mode & S_IFMT) === S_IFDIR ? this.#marks(place) : undefined;
+      if (marks === undefined) return { sources, isOpen: false };
+      sources.push({ layer: place.source.layer, marks });
+      if (marks.isOpaque) return { sources, isOpen: false };
+    }
+    return { sources, isOpen: true };
   }
 
   #setLayerAttributes(
     inode: number,
+    layer: number,
     stats: Float64Array,
     at: number,
     xattrs: [ByteString, Buffer][] | undefined,
@@ -270,7 +312,7 @@ export class TreeMerger {
     tables.mtimeNsec[inode] = stats[at + STAT_MTIME_NSEC]!;
     tables.ctimeSec[inode] = stats[at + STAT_CTIME_SEC]!;
     tables.ctimeNsec[inode] = stats[at + STAT_CTIME_NSEC]!;
-    tables.layer[inode] = this.#layer;
+    tables.layer[inode] = this.#layerNumber(layer);
     if (xattrs !== undefined) tables.xattrSet[inode] = tables.addXattrs(userXattrs(xattrs));
   }
 
@@ -313,7 +355,7 @@ export class TreeMerger {
     const from = this.#lower.arrays;
     if (data === 0 || (from.mode[data]! & S_IFMT) !== S_IFREG)
       throw new CorruptDataError(
-        `build chain index: ${this.#disk.describe(path)} has no data of its own (metacopy), and no file below it has`,
+        `build chain index: ${this.#run[0]!.disk.describe(path)} has no data of its own (metacopy), and no file below it has`,
       );
     tables.size[inode] = from.size[data]!;
     tables.blocks[inode] = from.blocks[data]!;

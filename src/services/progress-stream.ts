@@ -14,10 +14,12 @@ export type StreamItem<R> = { readonly progress: ProgressEvent } | { readonly re
 
 // Ten a second is smooth to the eye.
 const INTERVAL_MS = 100;
+/** So many layers may change what they do that saying it takes longer than doing it; at once is soon enough. */
+const REST_MS = 20;
 
 /**
  * Runs `work` and yields its progress, then its result. Of each id only the latest figures wait for
- * the reader, at most ten times a second; a new action does not wait for that. Rejects
+ * the reader, at most ten times a second; a new action waits for no more than a fiftieth of one. Rejects
  * as `work` does. The work goes on when the reader leaves: cancel it by its own signal.
  */
 export async function* withProgress<R>(
@@ -46,13 +48,17 @@ class ProgressQueue {
   /** The latest unsent figures of each id. */
   readonly #waiting = new Map<string, ProgressEvent>();
   readonly #sent = new Map<string, Sent>();
+  /** What is being sent. */
+  #batch: ProgressEvent[] = [];
+  #restsUntilMs = 0;
   #wake: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #timerAtMs = Infinity;
   #ended = false;
 
   push(event: ProgressEvent): void {
     this.#waiting.set(event.id, event);
-    if (this.#dueInMs(event) <= 0) this.#notify();
+    this.#wakeAt(this.#dueAtMs(event));
   }
 
   end(): void {
@@ -63,40 +69,55 @@ class ProgressQueue {
   /** The next event that is due; undefined when the work has ended and all is sent. */
   async next(): Promise<ProgressEvent | undefined> {
     for (;;) {
-      const event = this.#takeDue();
+      if (this.#batch.length === 0) this.#batch = this.#takeDue();
+      const event = this.#batch.shift();
       if (event !== undefined) return event;
       if (this.#ended) return undefined;
       await this.#changed();
     }
   }
 
-  #takeDue(): ProgressEvent | undefined {
-    for (const [id, event] of this.#waiting) {
-      if (!this.#ended && this.#dueInMs(event) > 0) continue;
+  #takeDue(): ProgressEvent[] {
+    const nowMs = performance.now();
+    const due = [...this.#waiting.values()].filter(
+      (event) => this.#ended || this.#dueAtMs(event) <= nowMs,
+    );
+    for (const { id, action } of due) {
       this.#waiting.delete(id);
-      this.#sent.set(event.id, { action: event.action, atMs: performance.now() });
-      return event;
+      this.#sent.set(id, { action, atMs: nowMs });
     }
-    return undefined;
+    if (due.length > 0) this.#restsUntilMs = nowMs + REST_MS;
+    return due;
   }
 
-  #dueInMs(event: ProgressEvent): number {
-    const sent = this.#sent.get(event.id);
-    if (sent === undefined || sent.action !== event.action) return 0;
-    return sent.atMs + INTERVAL_MS - performance.now();
+  #dueAtMs({ id, action }: ProgressEvent): number {
+    const sent = this.#sent.get(id);
+    if (sent === undefined || sent.action !== action) return this.#restsUntilMs;
+    return Math.max(this.#restsUntilMs, sent.atMs + INTERVAL_MS);
   }
 
   #changed(): Promise<void> {
-    const delays = [...this.#waiting.values()].map((event) => this.#dueInMs(event));
     return new Promise((resolve) => {
       this.#wake = resolve;
-      if (delays.length === 0) return;
-      this.#timer = setTimeout(() => this.#notify(), Math.max(1, Math.min(...delays)));
+      for (const event of this.#waiting.values()) this.#wakeAt(this.#dueAtMs(event));
     });
+  }
+
+  #wakeAt(atMs: number): void {
+    if (this.#wake === undefined || atMs >= this.#timerAtMs) return;
+    clearTimeout(this.#timer);
+    const inMs = atMs - performance.now();
+    if (inMs <= 0) {
+      this.#notify();
+      return;
+    }
+    this.#timerAtMs = atMs;
+    this.#timer = setTimeout(() => this.#notify(), Math.ceil(inMs));
   }
 
   #notify(): void {
     clearTimeout(this.#timer);
+    this.#timerAtMs = Infinity;
     this.#wake?.();
     this.#wake = undefined;
   }

@@ -8,10 +8,11 @@ import type { AppliedLayer } from "../layers/apply.js";
 import type { CompareTreesOptions } from "../layers/compare-trees.js";
 import type { PipedBlob } from "../layers/decompressed-blob.js";
 import type { LowerLink } from "../layers/hard-links.js";
+import type { UnindexedLayer } from "../layers/index-builder.js";
 import type { LayerLimits } from "../layers/limits.js";
 import type { PackedLayer, WriterPause } from "../layers/pack.js";
 import type { DiskUsage } from "../layers/usage-counter.js";
-import type { VerifyIndexOptions } from "../layers/verify-index.js";
+import type { IndexDifference, VerifyIndexOptions } from "../layers/verify-index.js";
 import type { ByteString } from "../system/bytes.js";
 import { workerFile } from "./worker-host.js";
 import { WorkerPool } from "./worker-pool.js";
@@ -29,9 +30,10 @@ export interface ApplyTask {
   readonly privileged: boolean;
 }
 
-/** Merge a layer's tree into its parent's index. */
+/** Merge a layer's tree, and those between, into the index below. */
 export interface IndexTask {
   readonly parentIndexPath: string | undefined;
+  readonly between?: readonly UnindexedLayer[];
   readonly chainId: string;
   readonly fsDir: string;
   readonly impliedDirectories: readonly ByteString[];
@@ -39,8 +41,14 @@ export interface IndexTask {
   /** The parent chain's trees, base first. */
   readonly layerDirs: readonly string[];
   readonly outputPath: string;
+  readonly isDurable?: boolean;
   readonly privileged: boolean;
 }
+
+/** Build an index once more, and compare. */
+export type VerifyTask = Omit<VerifyIndexOptions, "parentIndexPath"> & {
+  readonly parentIndexPath: string | undefined;
+};
 
 /** An upper directory over its chain. */
 export interface UpperTask {
@@ -76,6 +84,9 @@ export interface Change {
   readonly path: ByteString;
 }
 
+/** A layer of fewer entries is thin: beside unpacking it, an index of its whole chain costs much. */
+export const THIN_ENTRIES = 1000;
+
 /** Changes come in batches of at most this many. */
 export const CHANGE_BATCH = 1000;
 
@@ -94,12 +105,12 @@ export class LayerTasks {
     this.#chores = new WorkerPool({ file, name: "chores", size: CHORE_WORKERS });
   }
 
-  /** Unpacks a layer. `onProgress` gets the compressed bytes so far. */
+  /** Unpacks a layer; says what its tree occupies if it is a thin one. `onProgress` gets the compressed bytes so far. */
   apply(
     task: ApplyTask,
     onProgress: (compressedBytes: number) => void,
     signal: AbortSignal,
-  ): Promise<AppliedLayer> {
+  ): Promise<AppliedLayer & { readonly usage?: DiskUsage }> {
     const onEvent = (event: unknown) => onProgress(event as number);
     return this.#pool.run("apply", task, { onEvent, signal });
   }
@@ -111,7 +122,7 @@ export class LayerTasks {
   }
 
   /** Builds an index once more and compares: what `verifyIndex` returns. */
-  verifyIndex(task: VerifyIndexOptions): Promise<string | undefined> {
+  verifyIndex(task: VerifyTask): Promise<IndexDifference | undefined> {
     return this.#pool.run("verifyIndex", task);
   }
 

@@ -7,7 +7,7 @@ import { buildIndex } from "../layers/index-builder.js";
 import { emptyIndex, openIndex } from "../layers/index-reader.js";
 import { type PackedLayer, packLayer } from "../layers/pack.js";
 import type { DiskUsage } from "../layers/usage-counter.js";
-import { verifyIndex } from "../layers/verify-index.js";
+import { type IndexDifference, verifyIndex } from "../layers/verify-index.js";
 import type { ChainIndex } from "../overlay/chain-index.js";
 import { toBytes } from "../system/bytes.js";
 import { CancelledError } from "../system/errors.js";
@@ -19,20 +19,33 @@ import {
   type IndexTask,
   type PackEvent,
   type PackTask,
+  THIN_ENTRIES,
   type UpperTask,
+  type VerifyTask,
 } from "./layer-tasks.js";
 import { prepareUpper } from "./prepare-upper.js";
 import { removeTree } from "./remove-tree.js";
 import { serveWorker, type WorkerCall } from "./worker-server.js";
 
-function apply(task: ApplyTask, call: WorkerCall): Promise<AppliedLayer> {
+async function apply(
+  task: ApplyTask,
+  call: WorkerCall,
+): Promise<AppliedLayer & { usage?: DiskUsage }> {
   const onProgress = (compressedBytes: number) => call.emit(compressedBytes);
-  return applyLayer({ ...task, onProgress, signal: call.signal });
+  const applied = await applyLayer({ ...task, onProgress, signal: call.signal });
+  // Of the others it is known when their index has been built.
+  if (applied.entries >= THIN_ENTRIES) return applied;
+  return { ...applied, usage: diskUsage(toBytes(task.targetDir)) };
 }
 
 function index(task: IndexTask): DiskUsage {
   const { parentIndexPath, ...rest } = task;
   return buildIndex(parentIndexPath === undefined ? rest : { ...rest, parentIndexPath });
+}
+
+function verify(task: VerifyTask): IndexDifference | undefined {
+  const { parentIndexPath, ...rest } = task;
+  return verifyIndex(parentIndexPath === undefined ? rest : { ...rest, parentIndexPath });
 }
 
 function chainIndex(indexPath: string | undefined): ChainIndex {
@@ -80,7 +93,7 @@ serveWorker({
   buildIndex: index,
   prepareUpper: (task: UpperTask) => prepareUpper(task, chainIndex(task.indexPath)),
   pack,
-  verifyIndex,
+  verifyIndex: verify,
   compareTrees,
   changes,
   usage: (path: string) => diskUsage(toBytes(path)),

@@ -2,8 +2,9 @@
  * Committed snapshots: unpacked layers by chain ID.
  *
  * On disk `snapshots/<chain hex>/fs` is the layer's own tree and `snapshots/<chain hex>/index` the
- * merged tree of the chain. Invariants: a row promises a complete directory, durable unless it is
- * marked (see late-sync.ts); a directory without a row is rubbish; nothing below a snapshot's directory changes while its row exists. A
+ * merged tree of the chain, which not every chain has (see chain-indexes.ts). Invariants: a row promises a complete tree, durable unless it is
+ * marked (see late-sync.ts); a directory without a row is rubbish; nothing below a snapshot's directory changes
+ * while its row exists, but that the index may come. A
  * *draft* is a snapshot in the making, `snapshots/.tmp-<random>`, which no one else knows.
  */
 
@@ -20,8 +21,9 @@ import type { SnapshotRow } from "../metadata/snapshot-table.js";
 import type { ByteString } from "../system/bytes.js";
 import { FailedPreconditionError, NotFoundError } from "../system/errors.js";
 import { faultPoint } from "../system/fault-points.js";
+import { ChainIndexes } from "./chain-indexes.js";
 import { LateSync } from "./late-sync.js";
-import type { IndexTask, LayerTasks } from "./layer-tasks.js";
+import type { LayerTasks } from "./layer-tasks.js";
 import type { Log } from "./log.js";
 import { syncDirectory, syncFileSystem } from "./sync.js";
 
@@ -47,6 +49,10 @@ export interface DraftLayer {
   readonly impliedDirectories: readonly ByteString[];
   /** Hard links to files of the parent chain; none by default. */
   readonly lowerLinks?: readonly LowerLink[];
+  /** What the tree occupies, where that is known. */
+  readonly usage?: DiskUsage | undefined;
+  /** The chain's index is wanted at once. It may be made even so. */
+  readonly wantsIndex: boolean;
   /** The layer's blob is durable and kept, so that the disk may have the tree later. */
   readonly canBeMadeAgain?: boolean;
 }
@@ -59,6 +65,7 @@ export class SnapshotStore {
   readonly #privileged: boolean;
   readonly #log: Log;
   readonly #lateSync: LateSync;
+  readonly #indexes: ChainIndexes;
   /** Directories of drafts that have not ended yet. */
   readonly #drafts = new Set<string>();
 
@@ -76,6 +83,7 @@ export class SnapshotStore {
     this.#log = o.log;
     const isBusy = () => this.#drafts.size > 0;
     this.#lateSync = new LateSync({ ...o, directory: this.#directory, isBusy });
+    this.#indexes = new ChainIndexes({ ...o, directory: this.#directory });
   }
 
   /**
@@ -88,7 +96,7 @@ export class SnapshotStore {
     await fs.mkdir(this.#directory, { recursive: true, mode: 0o700 });
     const doubtful = new Set(this.#lateSync.doubtful());
     const lost = this.list().filter(
-      (row) => doubtful.has(row.name) || !this.#isComplete(row.name as Digest),
+      (row) => doubtful.has(row.name) || !existsSync(this.treeOf(row.name as Digest)),
     );
     for (const row of lost) this.#deleteLostRow(row.name);
     await this.#lateSync.flush();
@@ -130,16 +138,12 @@ export class SnapshotStore {
    * @throws NotFoundError
    */
   layerDirs(chainId: Digest | undefined): string[] {
-    const directories: string[] = [];
-    for (let next = chainId; next !== undefined; next = this.get(next).parent as Digest) {
-      directories.push(path.join(this.#path(next), "fs"));
-    }
-    return directories.reverse();
+    return this.#indexes.layerDirs(chainId);
   }
 
   /** The directory of one snapshot's own tree. */
   treeOf(chainId: Digest): string {
-    return path.join(this.#path(chainId), "fs");
+    return this.#indexes.treeOf(chainId);
   }
 
   /** The blob that a chain's top layer was unpacked from or packed into last; undefined: not known. */
@@ -154,9 +158,9 @@ export class SnapshotStore {
     this.#database.snapshots.setLabels(chainId, { ...row.labels, [BLOB_LABEL]: blob });
   }
 
-  /** The chain's index file; undefined for an image without layers, which has no file. */
-  indexPath(chainId: Digest | undefined): string | undefined {
-    return chainId === undefined ? undefined : path.join(this.#path(chainId), "index");
+  /** The chain's index file, as `ChainIndexes.ready`. */
+  readyIndex(chainId: Digest | undefined): Promise<string | undefined> {
+    return this.#indexes.ready(chainId);
   }
 
   /** Starts a snapshot: an empty tree. End it with `commit` or `discard`. */
@@ -189,13 +193,12 @@ export class SnapshotStore {
       await this.discardDraft(draft);
       return this.get(layer.chainId);
     }
-    const usage = await this.#tasks.buildIndex(this.#indexTask(draft, layer));
-    faultPoint("index.built");
+    const usage = await this.#settle(draft, layer);
     const isLate = layer.canBeMadeAgain === true;
     // 1. Every file of the tree. One syncfs costs less than an fsync for each of 10,000 files.
     if (!isLate) await syncFileSystem(draft.directory);
     // 2. The name. A crash from here to 4 leaves a directory without a row: swept at the next start.
-    await fs.rename(draft.directory, this.#path(layer.chainId));
+    renameSync(draft.directory, this.#path(layer.chainId));
     faultPoint("snapshot.renamed");
     // 3. The name, durably: an unmarked row must never promise what a power cut takes away.
     if (!isLate) await syncDirectory(this.#directory);
@@ -204,6 +207,18 @@ export class SnapshotStore {
     this.#insert(layer, usage, isLate);
     faultPoint("snapshot.recorded");
     return this.get(layer.chainId);
+  }
+
+  /** Brings the layers below into the tree, with an index on the way if one is wanted, or takes less than to do without. */
+  async #settle(draft: Draft, layer: DraftLayer): Promise<DiskUsage> {
+    const tree = { ...layer, fsDir: draft.fsDir };
+    if (!layer.wantsIndex && this.#indexes.settle(tree)) {
+      return layer.usage ?? (await this.#tasks.usage(draft.fsDir));
+    }
+    const outputPath = path.join(draft.directory, "index");
+    const usage = await this.#indexes.build(tree, { outputPath, isDurable: false });
+    faultPoint("index.built");
+    return usage;
   }
 
   #insert(layer: DraftLayer, usage: DiskUsage, isLate: boolean): void {
@@ -225,22 +240,9 @@ export class SnapshotStore {
     });
   }
 
-  /**
-   * Compares a snapshot's index with its tree.
-   *
-   * @returns the first difference, for a person
-   * @throws CorruptDataError, NotFoundError, SyscallError index or tree cannot be read
-   */
-  verifyIndex(row: SnapshotRow): Promise<string | undefined> {
-    const chainId = row.name as Digest;
-    const parentIndexPath = this.indexPath(row.parent as Digest | undefined);
-    return this.#tasks.verifyIndex({
-      ...(parentIndexPath === undefined ? {} : { parentIndexPath }),
-      chainId,
-      fsDir: this.treeOf(chainId),
-      indexPath: this.indexPath(chainId)!,
-      privileged: this.#privileged,
-    });
+  /** Compares a chain's index with its layers' trees, as `ChainIndexes.verify`. */
+  verifyIndex(row: SnapshotRow): Promise<{ chainId: Digest; problem: string } | undefined> {
+    return this.#indexes.verify(row);
   }
 
   /**
@@ -273,9 +275,10 @@ export class SnapshotStore {
       );
       const parent = row.parent as Digest | undefined;
       // Which also moves what belongs elsewhere, and joins hard links to the layers below.
-      await this.#tasks.buildIndex(
-        this.#indexTask(draft, { ...applied, chainId: row.name, parent }),
-      );
+      await this.#settle(draft, {
+        ...{ ...applied, chainId: row.name as Digest, diffId: applied.diffId, parent },
+        wantsIndex: false,
+      });
       return await this.#tasks.compareTrees({
         wantedDir: draft.fsDir,
         actualDir: this.treeOf(row.name as Digest),
@@ -284,25 +287,6 @@ export class SnapshotStore {
     } finally {
       await this.discardDraft(draft);
     }
-  }
-
-  #indexTask(
-    draft: Draft,
-    layer: Pick<DraftLayer, "impliedDirectories" | "lowerLinks"> & {
-      readonly chainId: string;
-      readonly parent: Digest | undefined;
-    },
-  ): IndexTask {
-    return {
-      parentIndexPath: this.indexPath(layer.parent),
-      chainId: layer.chainId,
-      fsDir: draft.fsDir,
-      impliedDirectories: layer.impliedDirectories,
-      lowerLinks: layer.lowerLinks ?? [],
-      layerDirs: this.layerDirs(layer.parent),
-      outputPath: path.join(draft.directory, "index"),
-      privileged: this.#privileged,
-    };
   }
 
   /** Waits until all snapshots are durable. */
@@ -360,11 +344,6 @@ export class SnapshotStore {
 
   #path(chainId: Digest): string {
     return path.join(this.#directory, hexOf(chainId));
-  }
-
-  #isComplete(chainId: Digest): boolean {
-    const directory = this.#path(chainId);
-    return existsSync(path.join(directory, "fs")) && existsSync(path.join(directory, "index"));
   }
 
   #deleteLostRow(name: string): void {

@@ -2,7 +2,8 @@
  * Unpacking an image's layers into snapshots: one flight per chain ID, layers side by side.
  *
  * Each missing layer is applied into a draft of its own as soon as a worker is free; it becomes a
- * snapshot when its parent is one, because its index is built on the parent's.
+ * snapshot when its parent is one, because what it leaves open depends on that. The last one gets an index, which
+ * is what a mount needs; so do large ones, beside the unpacking of those above.
  */
 
 import type { Descriptor } from "../content/descriptor.js";
@@ -12,7 +13,7 @@ import type { LayerLimits } from "../layers/limits.js";
 import { CancelledError, NotFoundError } from "../system/errors.js";
 import { faultPoint } from "../system/fault-points.js";
 import { type FlightCrew, Flights, type Passage } from "./flights.js";
-import type { LayerTasks } from "./layer-tasks.js";
+import { type LayerTasks, THIN_ENTRIES } from "./layer-tasks.js";
 import type { Draft, SnapshotStore } from "./snapshot-store.js";
 
 /** One layer of an image. */
@@ -51,6 +52,7 @@ interface Step {
   readonly layer: LayerToUnpack;
   readonly chainId: Digest;
   readonly parent: Digest | undefined;
+  readonly isTop: boolean;
 }
 
 /** Unpacks layers; knows what is under way. */
@@ -89,8 +91,8 @@ export class Unpacker {
   }
 
   /**
-   * Makes sure that all layers (base first) are snapshots; returns the top chain ID, undefined for
-   * an image without layers. Layers that others unpack are waited for. After a failure or an abort
+   * Makes sure that all layers (base first) are snapshots, and that they can be mounted; returns the top chain ID,
+   * undefined for an image without layers. Layers that others unpack are waited for. After a failure or an abort
    * nothing is left of what this call alone wanted, except whole layers.
    *
    * @throws CorruptDataError a layer is damaged or is not what its diff ID says
@@ -107,6 +109,7 @@ export class Unpacker {
       layer,
       chainId: chainIds[position]!,
       parent: chainIds[position - 1],
+      isTop: position === layers.length - 1,
     }));
     const missing = steps.filter((step) => !this.#snapshots.has(step.chainId));
     for (const step of steps) {
@@ -116,6 +119,8 @@ export class Unpacker {
     this.#chains.add(chainIds);
     try {
       await this.#fly(missing, options);
+      // It may have been unpacked as a layer in the midst of another image.
+      await this.#snapshots.readyIndex(chainIds.at(-1));
     } finally {
       this.#chains.delete(chainIds);
     }
@@ -227,6 +232,8 @@ export class Unpacker {
       diffId,
       impliedDirectories: applied.impliedDirectories,
       lowerLinks: applied.lowerLinks,
+      usage: applied.usage,
+      wantsIndex: step.isTop || applied.entries >= THIN_ENTRIES,
       canBeMadeAgain: true,
     });
   }

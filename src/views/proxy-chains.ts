@@ -13,6 +13,7 @@ import type { Log } from "../snapshots/log.js";
 import { syncFileSystem } from "../snapshots/sync.js";
 import { NotFoundError } from "../system/errors.js";
 import type { ProxyDirectories } from "./proxy-directories.js";
+import type { Sharing } from "./proxy-shared-chains.js";
 
 /** Builds and knows the indexes of one key space. */
 export class ProxyChains {
@@ -20,6 +21,7 @@ export class ProxyChains {
   readonly #directories: ProxyDirectories;
   readonly #tasks: LayerTasks;
   readonly #log: Log;
+  readonly #sharing: Sharing;
   /** Builds under way. */
   readonly #builds = new Map<number, Promise<DiskUsage>>();
   /** Built, not yet durable. */
@@ -32,11 +34,13 @@ export class ProxyChains {
     directories: ProxyDirectories;
     tasks: LayerTasks;
     log: Log;
+    sharing: Sharing;
   }) {
     this.#database = o.database;
     this.#directories = o.directories;
     this.#tasks = o.tasks;
     this.#log = o.log;
+    this.#sharing = o.sharing;
   }
 
   /** Starts to build the index of a committed snapshot. Failures are logged. */
@@ -65,6 +69,13 @@ export class ProxyChains {
     const build = this.#build(row).finally(() => this.#builds.delete(id));
     this.#builds.set(id, build);
     return build;
+  }
+
+  /** Waits for a committed snapshot's index, which not all layers of ours have from the start. Throws as `ready`. */
+  async indexOf(row: ContainerdRow): Promise<string> {
+    await this.ready(row);
+    if (row.chainId !== undefined) await this.#sharing.readyIndex(row.chainId);
+    return this.#directories.index(row.id);
   }
 
   /** Waits until nothing reads the snapshot's directory to build its index. */
@@ -96,9 +107,8 @@ export class ProxyChains {
   async #build(row: ContainerdRow): Promise<DiskUsage> {
     const parent =
       row.parentId === undefined ? undefined : this.#database.containerd.getById(row.parentId);
-    if (parent !== undefined) await this.ready(parent);
     const usage = await this.#tasks.buildIndex({
-      parentIndexPath: parent && this.#directories.index(parent.id),
+      parentIndexPath: parent && (await this.indexOf(parent)),
       chainId: `containerd/${row.id}`,
       fsDir: this.#directories.fs(row.id),
       // containerd's differ settled both when it wrote the tree.

@@ -25,6 +25,8 @@ export interface Sharing {
   onUnshared(): void;
   /** Waits until all of them are durable. */
   settle(): Promise<void>;
+  /** Waits until a chain has an index. */
+  readyIndex(chainId: Digest): Promise<unknown>;
 }
 
 /** Names the chain that a snapshot is prepared for. */

@@ -93,7 +93,14 @@ export class ProxySnapshots {
     this.#log = log;
     this.#form = o.form;
     this.#directories = new ProxyDirectories({ root: o.root, tasks, log });
-    this.#chains = new ProxyChains({ database, directories: this.#directories, tasks, log });
+    const { sharing } = o;
+    this.#chains = new ProxyChains({
+      database,
+      directories: this.#directories,
+      tasks,
+      log,
+      sharing,
+    });
     this.#mounts = new ProxyMounts({ ...o, isAhead: o.form === "fuse" });
     this.#lookup = {
       directories: this.#directories,
@@ -389,7 +396,7 @@ export class ProxySnapshots {
   async #lower(row: ContainerdRow): Promise<LowerChain> {
     const { parentId } = row;
     if (parentId === undefined) return { indexPath: undefined, layerDirs: [] };
-    await this.#chains.ready(this.#database.containerd.getById(parentId)!);
-    return { indexPath: this.#directories.index(parentId), layerDirs: this.#layerDirs(row) };
+    const indexPath = await this.#chains.indexOf(this.#database.containerd.getById(parentId)!);
+    return { indexPath, layerDirs: this.#layerDirs(row) };
   }
 }

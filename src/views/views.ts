@@ -318,7 +318,7 @@ export class Views {
   ): Promise<ViewRow> {
     if (this.isMounted(view)) throw alreadyMounted(view);
     const mountedOn = await this.#mounts.mount(
-      this.#task(view, io),
+      await this.#task(view, io),
       target ?? (view.target === "" ? undefined : view.target),
     );
     if (io !== undefined && io !== view.io) this.#database.views.setIo(view.id, io);
@@ -334,25 +334,21 @@ export class Views {
 
   async #resume(view: ViewRow): Promise<void> {
     if (!view.mounted || isTransient(view) || !this.#snapshots.hasAll(view.chainId)) return;
-    if (!(await this.#mounts.resume(this.#task(view, view.io)))) return;
+    if (!(await this.#mounts.resume(await this.#task(view, view.io)))) return;
     this.#log.info(`view ${view.name}: taken over from the last daemon`);
   }
 
-  #task(view: ViewRow, io: IoMode | undefined) {
+  async #task(view: ViewRow, io: IoMode | undefined) {
     const own = { viewId: view.id, readOnly: view.readOnly, isForGuest: isForGuest(view) };
-    return {
-      ...own,
-      idMaps: idMapsOf(view),
-      io: io ?? this.#io,
-      ...this.#layers(view),
-      ...this.#upper(view),
-    };
+    const layers = await this.#layers(view);
+    const upper = this.#upper(view);
+    return { ...own, idMaps: idMapsOf(view), io: io ?? this.#io, ...layers, ...upper };
   }
 
-  #layers(view: ViewRow) {
+  async #layers(view: ViewRow) {
     return {
       privileged: this.#privileged,
-      indexPath: this.#snapshots.indexPath(view.chainId),
+      indexPath: await this.#snapshots.readyIndex(view.chainId),
       layerDirs: this.#snapshots.layerDirs(view.chainId),
     };
   }
@@ -368,7 +364,7 @@ export class Views {
     if (upperDir === undefined || workDir === undefined) return undefined;
     // Pages that programs dirtied through mappings are in the view's page cache, not yet in the upper.
     if (this.isMounted(view)) await syncFileSystem(view.target);
-    const upper = { upperDir, workDir, ...this.#layers(view) };
+    const upper = { upperDir, workDir, ...(await this.#layers(view)) };
     if (view.target === "") await this.#tasks.prepareUpper(upper);
     return upper;
   }

@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { buildIndex } from "../../src/layers/index-builder.js";
 import { type FlatIndex, openIndex } from "../../src/layers/index-reader.js";
+import { verifyIndex } from "../../src/layers/verify-index.js";
 import { ROOT_INODE } from "../../src/overlay/chain-index.js";
 import { buildTree, directory, type Node } from "../unit/layers/tree-builder.js";
 import { baseLayer, type Layer, linkPlaces, upperLayer, withLinks } from "./random-layers.js";
@@ -140,5 +141,59 @@ test("an index is the model's merge of its layers", () => {
       }
     }),
     { numRuns: 60 },
+  );
+});
+
+/** All that views and numbers of nodes depend on; of a linked file's names any may say where its data is. */
+function shapeOf({ arrays, layers }: FlatIndex) {
+  const { mode, nlink, uid, gid, layer, parent, firstEntry, entryInode, names, mtimeSec } = arrays;
+  return { layers, mode, nlink, uid, gid, layer, parent, firstEntry, entryInode, names, mtimeSec };
+}
+
+test("layers that are merged at once give the index of those merged one by one, each agreeing with the trees", () => {
+  const chain = fc.tuple(
+    first,
+    fc.array(fc.tuple(upperLayer, fc.nat()), { minLength: 1, maxLength: 5 }),
+  );
+  fc.assert(
+    fc.property(chain, fc.boolean(), ([base, uppers], hasBase) => {
+      const root = mkdtempSync(join(tmpdir(), "varve-property-"));
+      try {
+        const layers = [base, ...uppers.map(([layer]) => layer)];
+        const trees = layers.map((layer, position) => ({
+          chainId: `c${position}`,
+          fsDir: buildTree(join(root, `fs-${position}`), layer),
+        }));
+        const layerDirs = trees.map(({ fsDir }) => fsDir);
+        const build = (position: number, from: number, outputPath: string) => {
+          const below = from === 0 ? {} : { parentIndexPath: join(root, `${from - 1}`) };
+          const between = trees.slice(from, position);
+          const options = { ...below, between, ...trees[position]!, privileged: false };
+          buildIndex({ ...options, impliedDirectories: [], outputPath });
+          return options;
+        };
+        const stepwise = trees.map((_, position) =>
+          build(position, position, join(root, `${position}`)),
+        );
+        uppers.forEach(([, choice], above) => {
+          const position = above + 1;
+          const from = hasBase ? choice % position : 0;
+          const indexPath = join(root, `at-once-${position}`);
+          const atOnce = build(position, from, indexPath);
+          const index = openIndex(indexPath);
+          expect(shapeOf(index)).toEqual(shapeOf(openIndex(join(root, `${position}`))));
+          expect(describeIndex(index, layerDirs)).toEqual(
+            describeIndex(openIndex(join(root, `${position}`)), layerDirs),
+          );
+          checkInvariants(index);
+          expect(verifyIndex({ ...stepwise[position]!, indexPath, layerDirs })).toBeUndefined();
+          const other = { ...atOnce, indexPath: join(root, `${position}`), layerDirs };
+          expect(verifyIndex(other)).toBeUndefined();
+        });
+      } finally {
+        rmSync(root, { recursive: true, force: true });
+      }
+    }),
+    { numRuns: 40 },
   );
 });

@@ -34,10 +34,14 @@ export async function checkSnapshots(core: Core, o: CheckOptions): Promise<Snaps
   for (const row of basesFirst(core.snapshots.list())) {
     if (o.signal?.aborted === true) throw new CancelledError("check: cancelled");
     o.onProgress?.({ id: row.name, action: "verifying", current: 0, total: 0 });
-    const verdict = await examine(core, row, bad, o, outcome);
-    if (verdict === undefined || !core.snapshots.has(row.name as Digest)) continue;
-    bad.add(row.name);
-    damaged.push({ row, ...verdict });
+    const found = await examine(core, row, bad, o, outcome);
+    if (found === undefined || !core.snapshots.has(row.name as Digest)) continue;
+    const { at, ...verdict } = found;
+    for (const member of chainFrom(core, at, row)) {
+      if (bad.has(member.name)) continue;
+      bad.add(member.name);
+      damaged.push({ row: member, ...(member.name === at ? verdict : standsOn(member)) });
+    }
   }
   await repairSnapshots(core, damaged, o);
   await checkStraySnapshots(core, o);
@@ -57,7 +61,23 @@ function basesFirst(rows: readonly SnapshotRow[]): SnapshotRow[] {
   return ordered;
 }
 
-type Verdict = Omit<DamagedSnapshot, "row"> | undefined;
+type Verdict = Omit<DamagedSnapshot, "row">;
+
+/** A verdict on the snapshot `at`, which is below the one that was examined, or that one. */
+type Finding = (Verdict & { readonly at: string }) | undefined;
+
+/** The rows from the one with that name up to `top`. */
+function chainFrom(core: Core, name: string, top: SnapshotRow): SnapshotRow[] {
+  const chain = [top];
+  for (let row = top; row.name !== name && row.parent !== undefined; chain.unshift(row)) {
+    row = core.snapshots.get(row.parent as Digest);
+  }
+  return chain;
+}
+
+function standsOn({ parent }: SnapshotRow): Verdict {
+  return { kind: "snapshot-damaged", problem: `it stands on ${parent}, which is damaged` };
+}
 
 async function examine(
   core: Core,
@@ -65,25 +85,22 @@ async function examine(
   bad: ReadonlySet<string>,
   o: CheckOptions,
   outcome: { verifiedBytes: number; unverified: string[] },
-): Promise<Verdict> {
+): Promise<Finding> {
   const chainId = row.name as Digest;
-  const missing = [core.snapshots.treeOf(chainId), core.snapshots.indexPath(chainId)!].find(
-    (file) => !existsSync(file),
-  );
-  if (missing !== undefined) {
-    return { kind: "snapshot-missing", problem: `its ${path.basename(missing)} is missing` };
+  const own = (verdict: Verdict | undefined) => verdict && { ...verdict, at: row.name };
+  if (!existsSync(core.snapshots.treeOf(chainId))) {
+    return own({ kind: "snapshot-missing", problem: "its fs is missing" });
   }
-  if (row.parent !== undefined && bad.has(row.parent)) {
-    return { kind: "snapshot-damaged", problem: `it stands on ${row.parent}, which is damaged` };
-  }
+  if (row.parent !== undefined && bad.has(row.parent)) return own(standsOn(row));
   try {
     const difference = await core.snapshots.verifyIndex(row);
-    if (difference !== undefined) return { kind: "snapshot-damaged", problem: difference };
-    if (!o.verifyContent) return undefined;
-    return await examineContent(core, row, o, outcome);
+    if (difference !== undefined) {
+      return { kind: "snapshot-damaged", problem: difference.problem, at: difference.chainId };
+    }
+    return o.verifyContent ? own(await examineContent(core, row, o, outcome)) : undefined;
   } catch (error) {
     if (!(error instanceof BaseError) || error instanceof CancelledError) throw error;
-    return { kind: "snapshot-damaged", problem: error.message };
+    return own({ kind: "snapshot-damaged", problem: error.message });
   }
 }
 
@@ -92,7 +109,7 @@ async function examineContent(
   row: SnapshotRow,
   o: CheckOptions,
   outcome: { verifiedBytes: number; unverified: string[] },
-): Promise<Verdict> {
+): Promise<Verdict | undefined> {
   const blob = core.snapshots.blobOf(row.name as Digest);
   if (blob === undefined || !core.content.has(blob)) {
     outcome.unverified.push(row.name);

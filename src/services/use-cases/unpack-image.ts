@@ -69,14 +69,24 @@ export function labelDiffIds(
   core: Core,
   image: Pick<ResolvedImage, "layers" | "diffIds" | "chainIds">,
 ): void {
-  const { content, snapshots } = core;
-  image.layers.forEach(({ digest }, position) => {
-    snapshots.setBlob(image.chainIds[position]!, digest);
-    // Unpacked layers may be without their blobs.
-    if (!content.has(digest)) return;
-    const { labels } = content.info(digest);
-    const diffId = image.diffIds[position]!;
-    if (labels[UNCOMPRESSED_LABEL] === diffId) return;
-    content.setLabels(digest, { ...labels, [UNCOMPRESSED_LABEL]: diffId });
+  // One transaction: an image may have a hundred layers, and each by itself would wait for the disk.
+  core.database.transaction(() => {
+    image.layers.forEach(({ digest }, position) => {
+      labelDiffId(core, digest, image.chainIds[position]!, image.diffIds[position]!);
+    });
   });
+}
+
+function labelDiffId(
+  { content, snapshots }: Core,
+  digest: Digest,
+  chainId: Digest,
+  diffId: Digest,
+): void {
+  snapshots.setBlob(chainId, digest);
+  // Unpacked layers may be without their blobs.
+  if (!content.has(digest)) return;
+  const { labels } = content.info(digest);
+  if (labels[UNCOMPRESSED_LABEL] === diffId) return;
+  content.setLabels(digest, { ...labels, [UNCOMPRESSED_LABEL]: diffId });
 }

@@ -13,6 +13,7 @@ import {
 import type { Mount } from "../../../src/services/gen/containerd/types/mount_pb.js";
 import { Status } from "../../../src/services/status.js";
 import { DaemonSandbox } from "../daemon/daemon-process.js";
+import { makeLayout } from "../daemon/small-image.js";
 import { SnapshotsClient, statusOf } from "./snapshots-client.js";
 
 let sandbox: DaemonSandbox;
@@ -83,6 +84,27 @@ describe("mounts", () => {
     await client.call("commit", { name: "top", key: "k8s.io/7/extract-123-ab sha256:00" });
     within(await view("looker", "top"), (root) => {
       expect(readdirSync(root).sort()).toEqual(["other", "unpacked"]);
+    });
+  });
+
+  it("of a layer that varve unpacked in the midst of an image show it, and so do those on top", async () => {
+    await sandbox.load(makeLayout(sandbox.path("layout"), "docker.io/library/small:latest"));
+    const { target } = await sandbox.mount({ image: "small", name: "v" });
+    const { view: whole } = await sandbox.client.inspectView({ name: "v" });
+    const { snapshot } = await sandbox.client.inspectSnapshot({ chainId: whole!.chainId });
+    const labels = { "containerd.io/snapshot.ref": snapshot!.parent };
+    const key = `default/1/extract-1 ${snapshot!.parent}`;
+    const known = client.call("prepare", { key, labels });
+    expect(await statusOf(known)).toBe(Status.ALREADY_EXISTS);
+    const shared = (await client.list()).find(({ kind }) => kind === Kind.COMMITTED)!.name;
+    within(await view("looker", shared), (root) => {
+      expect(readdirSync(path.join(root, "data")).length).toBeGreaterThan(0);
+      expect(readdirSync(path.join(root, "data"))).not.toEqual(readdirSync(`${target}/data`));
+    });
+    await layer("above", shared, "own");
+    within(await view("looker above", "above"), (root) => {
+      expect(readFileSync(path.join(root, "own"), "utf8")).toBe("above\n");
+      expect(readdirSync(path.join(root, "data")).length).toBeGreaterThan(0);
     });
   });
 

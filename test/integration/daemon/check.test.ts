@@ -18,6 +18,7 @@ import {
 } from "node:fs";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { buildIndex } from "../../../src/layers/index-builder.js";
 import type { CheckSummary, StoreFault } from "../../../src/services/gen/varve/v1/varve_pb.js";
 import { DaemonSandbox } from "./daemon-process.js";
 import { makeLayout } from "./small-image.js";
@@ -211,9 +212,33 @@ describe("a damaged layer", () => {
     const index = path.join(tree(chains.top), "../index");
     corrupt(index, 300);
     expect(brief(await check())).toEqual([`snapshot-damaged ${chains.top}`]);
-    writeFileSync(index, readFileSync(path.join(tree(chains.base), "../index")));
+    const base = { chainId: chains.base, fsDir: tree(chains.base), impliedDirectories: [] };
+    buildIndex({ ...base, outputPath: index, privileged: true });
     expect(brief(await check({ repair: true }))).toEqual([`snapshot-damaged ${chains.top}`]);
     expect((await check({ verifyContent: true })).faults).toEqual([]);
+  });
+
+  it("whose chain has no index of its own is found by the one above it, with all that stands on it", async () => {
+    await sandbox.client.unmountView({ name: "v" });
+    expect(existsSync(path.join(tree(chains.base), "../index"))).toBe(false);
+    const both = [`snapshot-damaged ${chains.base}`, `snapshot-damaged ${chains.top}`];
+    rmSync(path.join(tree(chains.base), "data/top"));
+    expect(brief(await check())).toEqual(both);
+    const { faults } = await check({ repair: true });
+    expect(faults[0]!.problem).toContain("data");
+    expect(faults[1]!.problem).toContain(`it stands on ${chains.base}`);
+    expect(faults.map((fault) => fault.repaired)).toEqual([true, true]);
+    expect(readFileSync(path.join(tree(chains.base), "data/top"), "utf8")).toBe("top\n");
+  });
+
+  it("that lost its index is whole, and gets another at its next mount", async () => {
+    await sandbox.client.unmountView({ name: "v" });
+    const index = path.join(tree(chains.top), "../index");
+    rmSync(index);
+    expect((await check({ verifyContent: true })).faults).toEqual([]);
+    await sandbox.mount({ name: "v" });
+    expect(existsSync(index)).toBe(true);
+    expect(readFileSync(path.join(target, "data/written"), "utf8")).toBe("written");
   });
 
   it("without its blob is compared with nothing, and cannot be repaired", async () => {

@@ -69,7 +69,7 @@ interface Shown {
 async function unpack(...tars: Buffer[]): Promise<Shown> {
   const { chainId, layerDirs, mounted } = await mount(...tars);
   const options = { contents: true };
-  const index = openIndex(snapshots.indexPath(chainId)!);
+  const index = openIndex((await snapshots.readyIndex(chainId))!);
   expect(describeIndex(index, layerDirs, options)).toEqual(describeDisk(mounted, options));
   return { tree: readTree(mounted), mounted };
 }
@@ -122,6 +122,13 @@ const AGREED: readonly [string, ...Buffer[][]][] = [
   ],
   ["a hard link two layers up", [file("other", "o")], [hardlink("b", "usr/lib/a", OWNED)]],
   ["a file below a lower symlink to a directory", [file("lib/new", "n"), file("lib/deep/er", "d")]],
+  [
+    "thin layers between which one needs to know what lies below",
+    [file("d/x", "x"), whiteout("d/one")],
+    [file("lib/new", "n"), hardlink("b", "d/x"), hardlink("c", "usr/lib/a", OWNED)],
+    [file("usr/lib/newer", "n"), whiteout("d/two")],
+    [directory("d"), file("d/two", "again"), whiteout("b")],
+  ],
   ["a whiteout below a lower symlink to a directory", [whiteout("lib/a")]],
   ["a directory over a lower symlink, by name", [directory("lib"), file("lib/x", "x")]],
   ["a lower directory replaced by a file", [file("d", "now a file")]],

@@ -88,7 +88,7 @@ describe("unpacking", () => {
     const chains = chainsOf(layers);
     expect(await unpacker.unpack(layers)).toBe(chains[2]);
     expect(directories()).toEqual(hexesOf(chains));
-    const index = openIndex(snapshots.indexPath(chains[2])!);
+    const index = openIndex((await snapshots.readyIndex(chains[2]))!);
     const inode = (name: string) => index.resolve(toBytes(name));
     expect(inode("etc/b")).toBe(0);
     expect(index.layer(inode("etc/a"))).toBe(1);
@@ -139,10 +139,60 @@ describe("unpacking", () => {
     expect(done).toEqual([3, 3, 3, 3, 3]);
   });
 
+  const indexes = () =>
+    directories().filter((name) => existsSync(path.join(root, "snapshots", name, "index")));
+
+  it("makes an index of what is mounted, not of each thin layer below it", async () => {
+    const layers = threeLayers();
+    const chains = chainsOf(layers);
+    await unpacker.unpack(layers);
+    expect(indexes()).toEqual([hexOf(chains[2]!)]);
+  });
+
+  it("makes the index of a chain in the midst when it is asked for, once for all who ask", async () => {
+    const layers = threeLayers();
+    const chains = chainsOf(layers);
+    await unpacker.unpack(layers);
+    const [one, two] = await Promise.all([
+      snapshots.readyIndex(chains[1]),
+      snapshots.readyIndex(chains[1]),
+    ]);
+    expect(one).toBe(two);
+    const index = openIndex(one!);
+    expect(index.layers).toEqual(chains.slice(0, 2));
+    expect(index.resolve(toBytes("etc/b"))).toBe(0);
+    expect(index.layer(index.resolve(toBytes("etc/a")))).toBe(1);
+    expect(index.resolve(toBytes("etc/c"))).toBe(0);
+    expect(indexes()).toEqual(hexesOf(chains.slice(1)));
+  });
+
+  it("makes an image mountable whose layers came with another one", async () => {
+    const layers = threeLayers();
+    const chains = chainsOf(layers);
+    await unpacker.unpack(layers);
+    expect(await unpacker.unpack(layers.slice(0, 2))).toBe(chains[1]);
+    expect(tasks.applied).toHaveLength(3);
+    expect(indexes()).toEqual(hexesOf(chains.slice(1)));
+  });
+
+  it("makes an index again that got lost, and counts the layer as there", async () => {
+    const layers = threeLayers();
+    const chains = chainsOf(layers);
+    await unpacker.unpack(layers);
+    await snapshots.settle();
+    const file = path.join(root, "snapshots", hexOf(chains[2]!), "index");
+    const before = readFileSync(file);
+    rmSync(file);
+    await openStore();
+    expect(await unpacker.unpack(layers)).toBe(chains[2]);
+    expect(tasks.applied).toHaveLength(3);
+    expect(readFileSync(file)).toEqual(before);
+  });
+
   it("needs no directory for an image without layers", async () => {
     expect(await unpacker.unpack([])).toBeUndefined();
     expect(snapshots.layerDirs(undefined)).toEqual([]);
-    expect(snapshots.indexPath(undefined)).toBeUndefined();
+    expect(await snapshots.readyIndex(undefined)).toBeUndefined();
   });
 
   it("keeps root's mode 0755 for a layer that does not name it", async () => {
