@@ -86,24 +86,18 @@ export class ProxySnapshots {
       sharing: Sharing;
     },
   ) {
-    const { database, tasks, log } = o;
-    this.#sharing = o.sharing;
+    const { database, tasks, log, sharing } = o;
+    this.#sharing = sharing;
     this.#database = database;
     this.#tasks = tasks;
     this.#log = log;
     this.#form = o.form;
-    this.#directories = new ProxyDirectories({ root: o.root, tasks, log });
-    const { sharing } = o;
-    this.#chains = new ProxyChains({
-      database,
-      directories: this.#directories,
-      tasks,
-      log,
-      sharing,
-    });
+    const directories = new ProxyDirectories({ root: o.root, tasks, log });
+    this.#directories = directories;
+    this.#chains = new ProxyChains({ database, directories, tasks, log, sharing });
     this.#mounts = new ProxyMounts({ ...o, isAhead: o.form === "fuse" });
     this.#lookup = {
-      directories: this.#directories,
+      directories,
       mounts: this.#mounts,
       row: (id) => database.containerd.getById(id),
     };
