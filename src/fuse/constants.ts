@@ -149,9 +149,13 @@ export const WRITE_IN_BYTES = 40;
 /** What the kernel counts a request's data in. */
 export const PAGE_BYTES = 4096;
 
-/** Largest WRITE, in bytes, and the pages of any request: the kernel's own limit (fs.fuse.max_pages_limit). */
-export const MAX_TRANSFER_BYTES = 1 << 20;
-export const MAX_TRANSFER_PAGES = 256;
+/**
+ * Pages of any request's data. The kernel allows 256 (fs.fuse.max_pages_limit); one less, and a reply of pages
+ * with its header fits into a pipe that needs no privilege (fs.pipe-max-size).
+ */
+export const MAX_TRANSFER_PAGES = 255;
+/** Largest READ and WRITE, in bytes. */
+export const MAX_TRANSFER_BYTES = MAX_TRANSFER_PAGES * PAGE_BYTES;
 
 /** Longest name of a directory entry, in bytes (NAME_MAX). */
 export const NAME_MAX = 255;

@@ -3,6 +3,7 @@
  * offsets as in name-operations.ts.
  */
 
+import { fuse } from "../system/addon.js";
 import { EFBIG, EINVAL, EIO, ENOSYS, ENXIO, EOPNOTSUPP, ERANGE } from "../system/errno.js";
 import {
   FOPEN_CACHE_DIR,
@@ -19,6 +20,8 @@ import { isSafe } from "./request.js";
 
 /** Longest xattr value and list that Linux allows (XATTR_SIZE_MAX, XATTR_LIST_MAX). */
 const XATTR_MAX = 65536;
+/** From here on to have the kernel take pages from a file costs less than to copy them. */
+const STAGED_BYTES = 65536;
 /** What the 32-bit reply of COPY_FILE_RANGE can say (the kernel's MAX_RW_COUNT). */
 const COPY_32_MAX = 0x7ffff000;
 
@@ -64,7 +67,9 @@ export function read(x: Exchange): Outcome {
   const offset = request.u64(ARG + 8);
   // No file here ends that late.
   if (!isSafe(offset)) return 0;
-  const result = x.fileSystem.read(request.node, request.u64(ARG), offset, reply.body(size));
+  const stage = size >= STAGED_BYTES ? fuse.stage : undefined;
+  const body = reply.body(size);
+  const result = x.fileSystem.read(request.node, request.u64(ARG), offset, body, stage);
   return result > size ? -EIO : result;
 }
 

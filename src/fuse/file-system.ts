@@ -171,6 +171,12 @@ export interface Kernel {
   expireAttributes(node: NodeId, incarnation: number): void;
 }
 
+/**
+ * Answers a read with up to `length` bytes of a file from `offset` on, fewer at its end only, without copying them: the
+ * read's result is what this returns. Negative: that cannot be; read into the target.
+ */
+export type Stage = (fd: number, offset: number, length: number) => Result;
+
 /** The file system behind one session. Optional methods answer ENOSYS when absent. */
 export interface FileSystem {
   /** The connection stands; called once, before any other method. */
@@ -214,8 +220,11 @@ export interface FileSystem {
     flags: number,
   ): Result;
   link(node: NodeId, newParent: NodeId, newName: ByteString, out: Entry): Result;
-  /** Reads into `target`; returns the bytes read, short only at end of file. */
-  read(node: NodeId, handle: number, offset: number, target: Buffer): Result;
+  /**
+   * Reads into `target`, or has `stage` take what is wanted from a file, where it is given and does so;
+   * returns the bytes read, short only at end of file.
+   */
+  read(node: NodeId, handle: number, offset: number, target: Buffer, stage?: Stage): Result;
   /** Returns the bytes written. `flags` are FUSE_WRITE_*. */
   write(node: NodeId, handle: number, offset: number, data: Buffer, flags: number): Result;
   statfs(out: FileSystemStatistics): Result;

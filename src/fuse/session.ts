@@ -20,7 +20,13 @@ import { EINTR, EIO, ENODEV, ENOENT, ENOSYS, syscallError } from "../system/errn
 import { FailedPreconditionError, SyscallError } from "../system/errors.js";
 import type { FuseChannel } from "../system/native.js";
 import { TALLIED } from "../system/tally.js";
-import { FUSE_INIT, FUSE_READ, FUSE_WRITE, IN_HEADER_BYTES } from "./constants.js";
+import {
+  FUSE_INIT,
+  FUSE_READ,
+  FUSE_WRITE,
+  IN_HEADER_BYTES,
+  MAX_TRANSFER_BYTES,
+} from "./constants.js";
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
 import { type FileSystem, LATER, type Result } from "./file-system.js";
 import { KernelSide } from "./kernel-side.js";
@@ -44,7 +50,7 @@ import { Waiting } from "./waiting.js";
 import { Warnings } from "./warnings.js";
 
 /** Read-ahead in KiB: one request of the largest size, so that cold sequential reads cost fewest round trips. */
-const READ_AHEAD_KIB = 1024;
+const READ_AHEAD_KIB = MAX_TRANSFER_BYTES / 1024;
 /** How long an unmounted connection may take to report its end before it counts as in use elsewhere. */
 const END_GRACE_MS = 1000;
 

@@ -1,6 +1,11 @@
 /** File contents: READ, WRITE, FALLOCATE, LSEEK, COPY_FILE_RANGE, FSYNC. */
 
-import { FUSE_WRITE_KILL_SUIDGID, type NodeId, type Result } from "../fuse/file-system.js";
+import {
+  FUSE_WRITE_KILL_SUIDGID,
+  type NodeId,
+  type Result,
+  type Stage,
+} from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
 import {
@@ -46,8 +51,14 @@ function readableFd(tree: OverlayTree, id: NodeId): number {
   return fd < 0 ? fd : tree.backing.files.put(id, fd);
 }
 
-/** Reads into `target` until it is full or the file ends. */
-export function read(tree: OverlayTree, id: NodeId, offset: number, target: Buffer): Result {
+/** Reads into `target` until it is full or the file ends, or stages as much. */
+export function read(
+  tree: OverlayTree,
+  id: NodeId,
+  offset: number,
+  target: Buffer,
+  stage?: Stage,
+): Result {
   const fd = readableFd(tree, id);
   if (fd < 0) return fd;
   // Mostly the first call gets all there is: what a lower file has is known, so that nobody need ask for more.
@@ -55,6 +66,8 @@ export function read(tree: OverlayTree, id: NodeId, offset: number, target: Buff
     ? Infinity
     : tree.index.attributes(id, tree.lowerAttributes).size;
   const wanted = Math.min(target.length, end - offset);
+  const staged = stage === undefined || wanted <= 0 ? -1 : stage(fd, offset, wanted);
+  if (staged >= 0) return staged;
   let done = 0;
   while (done < wanted) {
     const count = sys.pread(fd, target, done, wanted - done, offset + done);

@@ -16,6 +16,7 @@ import {
   type OpenResult,
   type Result,
   type SetAttributes,
+  type Stage,
 } from "../fuse/file-system.js";
 import { sys } from "../system/addon.js";
 import type { ByteString } from "../system/bytes.js";
@@ -230,8 +231,8 @@ export class OverlayFileSystem implements FileSystem {
     return link(this.#tree, node, newParent, newName, out);
   }
 
-  read(node: NodeId, _handle: number, offset: number, target: Buffer): Result {
-    return read(this.#tree, node, offset, target);
+  read(node: NodeId, _handle: number, offset: number, target: Buffer, stage?: Stage): Result {
+    return read(this.#tree, node, offset, target, stage);
   }
 
   write(node: NodeId, _handle: number, offset: number, data: Buffer, flags: number): Result {

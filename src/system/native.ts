@@ -272,6 +272,13 @@ export interface FuseNative {
   /** Takes over a descriptor (from a supervisor). */
   fromDescriptor(fd: number): FuseChannel;
   /**
+   * Has the next message that this thread sends end with up to `length` bytes of a file, fewer at its end only,
+   * which do not come into this process. Counted in the message's length; a message of another length goes without.
+   *
+   * @returns their number, or a negative errno: -ENOSYS where pipes cannot be that large
+   */
+  stage(fd: number, offset: number, length: number): number;
+  /**
    * umount2(2) on a thread of its own: unmounting writes back what is dirty, which needs replies
    * from the thread that serves the mount. Resolves with 0 or a negative errno.
    */

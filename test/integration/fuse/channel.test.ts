@@ -1,4 +1,14 @@
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -83,6 +93,46 @@ test("a reply to nobody is refused", () => {
   const reply = new ReplyBuffer();
   reply.header(12_346, 0, 0, 0);
   expect(channel.send(reply.buffer, 16)).toBe(-ENOENT);
+});
+
+test("a message ends with what was staged of a file, if its length says so", () => {
+  const path = `${directory}-staged`;
+  const content = randomBytes(300_000);
+  writeFileSync(path, content);
+  const fd = openSync(path, "r");
+  const fifo = `${directory}-message`;
+  execFileSync("mkfifo", [fifo]);
+  const received = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+  const sender = fuse.fromDescriptor(openSync(fifo, constants.O_WRONLY));
+  const header = Buffer.from("sixteen bytes of");
+  const buffer = Buffer.alloc(65_536);
+  try {
+    for (const [offset, length] of [
+      [0, 40_000],
+      [4095, 40_000],
+      [290_000, 40_000],
+    ] as const) {
+      const expected = content.subarray(offset, offset + length);
+      expect(fuse.stage(fd, offset, length)).toBe(expected.length);
+      expect(sender.send(header, 16 + expected.length)).toBe(16 + expected.length);
+      const message = Buffer.concat([header, expected]);
+      for (let done = 0; done < message.length; ) {
+        const count = readSync(received, buffer);
+        expect(buffer.subarray(0, count)).toEqual(message.subarray(done, done + count));
+        done += count;
+      }
+    }
+    expect(fuse.stage(fd, 0, 40_000)).toBe(40_000);
+    expect(sender.send(header, 16)).toBe(16);
+    expect(buffer.subarray(0, readSync(received, buffer))).toEqual(header);
+    expect(fuse.stage(fd, 300_000, 10)).toBe(0);
+    expect(fuse.stage(-1, 0, 10)).toBe(-EBADF);
+    expect(sender.send(header, 16)).toBe(16);
+  } finally {
+    sender.close();
+    for (const one of [fd, received]) closeSync(one);
+    for (const one of [path, fifo]) rmSync(one);
+  }
 });
 
 test("backing files are registered and released", () => {
