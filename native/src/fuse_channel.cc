@@ -28,22 +28,9 @@ struct BackingMap {
   uint64_t padding;
 };
 constexpr unsigned long kIocBackingOpen = _IOW(229, 1, BackingMap);
-// struct fuse_out_header
-constexpr size_t kOutHeaderBytes = 16;
 constexpr unsigned long kIocBackingClose = _IOW(229, 2, uint32_t);
 
 int Fail() { return -errno; }
-
-thread_local StagedBody stagedBody;
-
-// Writes a message; one that is longer than its header by what is staged consists of the two.
-ssize_t Transmit(int fd, const void* message, size_t length) {
-  const size_t staged = stagedBody.length();
-  if (staged == 0) return write(fd, message, length);
-  if (length == kOutHeaderBytes + staged) return stagedBody.Send(fd, message, kOutHeaderBytes);
-  stagedBody.Drop();  // What came of the request is an error.
-  return write(fd, message, length);
-}
 
 // A ByteString: one byte per character.
 std::string Bytes(const Napi::Value& value) {
@@ -264,7 +251,7 @@ napi_value FuseChannel::Send(napi_env env, napi_callback_info info) {
   napi_get_buffer_info(env, arguments[0], &data, &size);
   const size_t length = ToUint32(env, arguments[1]);
   assert(length <= size);
-  const ssize_t n = Transmit(channel->fd_, data, length);
+  const ssize_t n = varve::SendMessage(channel->fd_, data, length);
   return FromResult(env, n < 0 ? Fail() : n);
 }
 
@@ -279,7 +266,7 @@ napi_value FuseChannel::Exchange(napi_env env, napi_callback_info info) {
   FuseChannel& channel = *exchanged.channel;
   const size_t length = ToUint32(env, arguments[0]);
   assert(length <= exchanged.replySize);
-  if (length > 0 && Transmit(channel.fd_, exchanged.reply, length) < 0) {
+  if (length > 0 && varve::SendMessage(channel.fd_, exchanged.reply, length) < 0) {
     return FromResult(env, kUnsent + Fail());
   }
   const uint32_t patience = ToUint32(env, arguments[1]);
@@ -386,17 +373,6 @@ Napi::Value FromDescriptorCall(const Napi::CallbackInfo& info) {
   return MakeChannel(info, info[0].As<Napi::Number>().Int32Value());
 }
 
-napi_value StageCall(napi_env env, napi_callback_info info) {
-  napi_value arguments[3];
-  size_t count = 3;
-  if (napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr) != napi_ok) return nullptr;
-  int32_t fd = -1;
-  int64_t offset = 0;
-  napi_get_value_int32(env, arguments[0], &fd);
-  napi_get_value_int64(env, arguments[1], &offset);
-  return FromResult(env, stagedBody.Stage(fd, offset, ToUint32(env, arguments[2])));
-}
-
 Napi::Value UmountAsyncCall(const Napi::CallbackInfo& info) {
   int flags = info[1].As<Napi::Number>().Int32Value();
   return BlockingCall::Run(info.Env(), [target = Bytes(info[0]), flags] {
@@ -418,9 +394,6 @@ Napi::Object InitFuse(Napi::Env env) {
            Napi::Function::New(env, MountThroughHelperCall, "mountThroughHelper", constructor));
   fuse.Set("fromDescriptor",
            Napi::Function::New(env, FromDescriptorCall, "fromDescriptor", constructor));
-  napi_value stage = nullptr;
-  napi_create_function(env, "stage", NAPI_AUTO_LENGTH, StageCall, nullptr, &stage);
-  fuse.Set("stage", stage);
   fuse.Set("umountAsync", Napi::Function::New(env, UmountAsyncCall, "umountAsync"));
   return fuse;
 }

@@ -16,6 +16,7 @@ Methods ErrnoMethods();
 Methods FileMethods();
 Methods FsopsMethods();
 Methods MessageMethods();
+Methods StagedBodyMethods();
 Methods MountMethods();
 Methods SharedMemoryMethods();
 Methods StatMethods();

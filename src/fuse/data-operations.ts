@@ -3,7 +3,7 @@
  * offsets as in name-operations.ts.
  */
 
-import { fuse } from "../system/addon.js";
+import { sys } from "../system/addon.js";
 import { EFBIG, EINVAL, EIO, ENOSYS, ENXIO, EOPNOTSUPP, ERANGE } from "../system/errno.js";
 import {
   FOPEN_CACHE_DIR,
@@ -67,7 +67,7 @@ export function read(x: Exchange): Outcome {
   const offset = request.u64(ARG + 8);
   // No file here ends that late.
   if (!isSafe(offset)) return 0;
-  const stage = size >= STAGED_BYTES ? fuse.stage : undefined;
+  const stage = size >= STAGED_BYTES ? sys.stage : undefined;
   const body = reply.body(size);
   const result = x.fileSystem.read(request.node, request.u64(ARG), offset, body, stage);
   return result > size ? -EIO : result;

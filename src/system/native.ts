@@ -213,6 +213,13 @@ export interface Syscalls {
   ): { type: number; handle: Buffer; mountId: number } | number;
   /** "ENOENT" for 2 (or -2); "E?17" style for numbers the C library does not name. */
   errnoName(errno: number): string;
+  /**
+   * Has the next message that this thread sends end with up to `length` bytes of a file, fewer at its end only,
+   * which do not come into this process. Counted in the message's length; a message of another length goes without.
+   *
+   * @returns their number, or a negative errno: -ENOSYS where pipes cannot be that large
+   */
+  stage(fd: number, offset: number, length: number): number;
   /** strerror(3). */
   errnoText(errno: number): string;
 }
@@ -271,13 +278,6 @@ export interface FuseNative {
   mountThroughHelper(target: ByteString, options: ByteString): FuseChannel | number | string;
   /** Takes over a descriptor (from a supervisor). */
   fromDescriptor(fd: number): FuseChannel;
-  /**
-   * Has the next message that this thread sends end with up to `length` bytes of a file, fewer at its end only,
-   * which do not come into this process. Counted in the message's length; a message of another length goes without.
-   *
-   * @returns their number, or a negative errno: -ENOSYS where pipes cannot be that large
-   */
-  stage(fd: number, offset: number, length: number): number;
   /**
    * umount2(2) on a thread of its own: unmounting writes back what is dirty, which needs replies
    * from the thread that serves the mount. Resolves with 0 or a negative errno.
