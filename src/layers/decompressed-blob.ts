@@ -112,8 +112,7 @@ export class DecompressedBlob {
         await setImmediate();
       }
       await source.completed();
-      // Of a thin layer that it is done says all.
-      if (reported > 0) options.onProgress?.(options.piped?.bytes ?? fstatSync(blob).size);
+      options.onProgress?.(options.piped?.bytes ?? fstatSync(blob).size);
     } catch (error) {
       throw translate(error, options);
     } finally {
