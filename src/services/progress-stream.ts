@@ -18,9 +18,9 @@ const INTERVAL_MS = 100;
 const REST_MS = 20;
 
 /**
- * Runs `work` and yields its progress, then its result. Of each id only the latest figures wait for
- * the reader, at most ten times a second; a new action waits for no more than a fiftieth of one. Rejects
- * as `work` does. The work goes on when the reader leaves: cancel it by its own signal.
+ * Runs `work` and yields its progress, then its result. No action of an id is left out, but of each only the
+ * latest figures wait for the reader, at most ten times a second; a new action waits for no more than a fiftieth
+ * of one. Rejects as `work` does. The work goes on when the reader leaves: cancel it by its own signal.
  */
 export async function* withProgress<R>(
   work: (report: (event: ProgressEvent) => void) => Promise<R>,
@@ -45,8 +45,10 @@ interface Sent {
 }
 
 class ProgressQueue {
-  /** The latest unsent figures of each id. */
+  /** The latest unsent figures of each action of each id, in the order in which the actions began. */
   readonly #waiting = new Map<string, ProgressEvent>();
+  /** What each id did last, sent or not. */
+  readonly #latest = new Map<string, string>();
   readonly #sent = new Map<string, Sent>();
   /** What is being sent. */
   #batch: ProgressEvent[] = [];
@@ -57,7 +59,11 @@ class ProgressQueue {
   #ended = false;
 
   push(event: ProgressEvent): void {
-    this.#waiting.set(event.id, event);
+    const { id, action } = event;
+    // Begun anew, with what came between still unsent: its place is at the end.
+    if (this.#latest.get(id) !== action) this.#waiting.delete(keyOf(event));
+    this.#latest.set(id, action);
+    this.#waiting.set(keyOf(event), event);
     this.#wakeAt(this.#dueAtMs(event));
   }
 
@@ -82,8 +88,9 @@ class ProgressQueue {
     const due = [...this.#waiting.values()].filter(
       (event) => this.#ended || this.#dueAtMs(event) <= nowMs,
     );
-    for (const { id, action } of due) {
-      this.#waiting.delete(id);
+    for (const event of due) {
+      const { id, action } = event;
+      this.#waiting.delete(keyOf(event));
       this.#sent.set(id, { action, atMs: nowMs });
     }
     if (due.length > 0) this.#restsUntilMs = nowMs + REST_MS;
@@ -92,7 +99,8 @@ class ProgressQueue {
 
   #dueAtMs({ id, action }: ProgressEvent): number {
     const sent = this.#sent.get(id);
-    if (sent === undefined || sent.action !== action) return this.#restsUntilMs;
+    const isOver = this.#latest.get(id) !== action;
+    if (isOver || sent === undefined || sent.action !== action) return this.#restsUntilMs;
     return Math.max(this.#restsUntilMs, sent.atMs + INTERVAL_MS);
   }
 
@@ -122,3 +130,5 @@ class ProgressQueue {
     this.#wake = undefined;
   }
 }
+
+const keyOf = ({ id, action }: ProgressEvent) => `${action} ${id}`;

@@ -50,7 +50,7 @@ describe("withProgress", () => {
     expect(items.at(-2)).toEqual({ progress: event("a", "unpacking", 1000) });
   });
 
-  it("never goes back to an earlier action", async () => {
+  it("leaves no action out, and never goes back to an earlier one", async () => {
     const items = await collect(
       withProgress(async (report) => {
         for (const action of ["waiting", "unpacking", "indexing", "done"]) {
@@ -64,10 +64,10 @@ describe("withProgress", () => {
     const order = ["waiting", "unpacking", "indexing", "done"];
     const positions = actions.map((action) => order.indexOf(action));
     expect(positions).toEqual(positions.toSorted((a, b) => a - b));
-    expect(actions.at(-1)).toBe("done");
+    expect([...new Set(actions)]).toEqual(order);
   });
 
-  it("holds only one waiting event of each object for a reader that does not read", async () => {
+  it("holds only one waiting event of each action of an object for a reader that does not read", async () => {
     const stream = withProgress(async (report) => {
       for (let current = 0; current < 100_000; current++)
         report(event(`${current % 3}`, "x", current));
