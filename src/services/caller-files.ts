@@ -1,17 +1,22 @@
-/** Files that callers name, opened with the caller's rights. */
+/**
+ * Files that callers name, opened with the caller's rights. Nothing here waits for them on the thread that answers
+ * everybody: they may lie on a file system that is slow, or of the caller's making.
+ */
 
-import { createReadStream, fstatSync } from "node:fs";
+import { createReadStream, fstat, ftruncate, write } from "node:fs";
+import { statfs } from "node:fs/promises";
+import { promisify } from "node:util";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_WRONLY } from "../system/constants.js";
-import { EACCES, EEXIST, ELOOP, EPERM, must, syscallError } from "../system/errno.js";
+import { EACCES, EEXIST, EIO, ELOOP, EPERM, syscallError } from "../system/errno.js";
 import { InvalidArgumentError, PermissionDeniedError } from "../system/errors.js";
 import type { Caller } from "./caller.js";
 
 /** linux/magic.h: what is in there is about this process, whoever opens it. */
 const PROC_SUPER_MAGIC = 0x9fa0;
-const STATFS_TYPE = 8;
 const READ_CHUNK_BYTES = 1024 * 1024;
+const writeAt = promisify(write);
 
 /** As the native calls want it: an owner is the daemon itself. */
 function identity({ isOwner, uid, gid, groups }: Caller): [number, number, Float64Array] {
@@ -36,9 +41,8 @@ export async function openAs(
   if (result < 0) throw refusal(caller, what, syscallError(result, "open", file));
   if (caller.isOwner) return result;
   try {
-    const statistics = sys.fstatfs(result);
-    if (typeof statistics === "number") must(statistics, "fstatfs", file);
-    else if (statistics[STATFS_TYPE] === PROC_SUPER_MAGIC) {
+    const { type } = await statfs(`/proc/self/fd/${result}`);
+    if (type === PROC_SUPER_MAGIC) {
       throw new PermissionDeniedError(`${what}: files of /proc are not served to other users`);
     }
   } catch (error) {
@@ -73,7 +77,7 @@ export async function readAsGuest(
 ): Promise<AsyncIterable<Uint8Array>> {
   const fd = await openAs(caller, what, file, O_RDONLY | O_NONBLOCK);
   try {
-    checkRegular(fd, what, "of a directory send an archive: tar -C DIR -c . | varve load");
+    await checkRegular(fd, what, "of a directory send an archive: tar -C DIR -c . | varve load");
   } catch (error) {
     sys.close(fd);
     throw error;
@@ -94,13 +98,14 @@ export async function writeAsGuest(
 ): Promise<void> {
   const { fd, isNew } = await openForWriting(caller, what, file);
   try {
-    checkRegular(fd, what, "name a file");
-    must(sys.ftruncate(fd, 0), "ftruncate", file);
+    await checkRegular(fd, what, "name a file");
+    await promisify(ftruncate)(fd, 0).catch(named("ftruncate", file));
     let offset = 0;
     for await (const chunk of content) {
-      offset += await writeFully(fd, file, Buffer.from(chunk), offset);
+      offset += await writeFully(fd, chunk, offset).catch(named("write", file));
     }
-    must(await sys.syncAsync("fsync", fd), "fsync", file);
+    const synced = await sys.syncAsync("fsync", fd);
+    if (synced < 0) throw syscallError(synced, "fsync", file);
   } catch (error) {
     if (isNew) await sys.unlinkAs(...identity(caller), toBytes(file));
     throw error;
@@ -117,15 +122,23 @@ async function openForWriting(caller: Caller, what: string, file: string) {
   return { fd: await openAs(caller, what, file, flags), isNew: false };
 }
 
-async function writeFully(fd: number, file: string, data: Buffer, at: number): Promise<number> {
+async function writeFully(fd: number, data: Uint8Array, at: number): Promise<number> {
   for (let done = 0; done < data.length; ) {
-    done += must(sys.pwrite(fd, data, done, data.length - done, at + done), "write", file);
+    const { bytesWritten } = await writeAt(fd, data, done, data.length - done, at + done);
+    done += bytesWritten;
   }
   return data.length;
 }
 
-function checkRegular(fd: number, what: string, remedy: string): void {
-  if (fstatSync(fd).isFile()) return;
+/** Node.js says of a descriptor's error neither which file it was nor the class that the API translates. */
+function named(call: string, file: string): (cause: NodeJS.ErrnoException) => never {
+  return ({ errno = -EIO }) => {
+    throw syscallError(errno, call, file);
+  };
+}
+
+async function checkRegular(fd: number, what: string, remedy: string): Promise<void> {
+  if ((await promisify(fstat)(fd)).isFile()) return;
   throw new InvalidArgumentError(`${what}: no regular file; ${remedy}`);
 }
 

@@ -1,6 +1,6 @@
 /** Users other than root and the daemon's own, whom --socket-group lets in. */
 
-import { spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import {
@@ -214,6 +214,28 @@ describe("a guest", () => {
     const save = guest.saveImages({ references: ["nothing-like-it"], path: file });
     await expect(drain(save)).rejects.toMatchObject({ code: "NOT_FOUND" });
     expect(existsSync(file)).toBe(false);
+  });
+
+  it("who saves to a disk that is full is told which file, and that is gone again", async () => {
+    const disk = sandbox.path("full");
+    mkdirSync(disk);
+    execFileSync("mount", [
+      "-t",
+      "tmpfs",
+      "-o",
+      `size=16k,uid=${GUEST},gid=${GUEST}`,
+      "none",
+      disk,
+    ]);
+    try {
+      const file = path.join(disk, "archive.tar");
+      const save = guest.saveImages({ references: ["small"], path: file });
+      const message = expect.stringMatching(`^write ${file}: No space left`);
+      await expect(drain(save)).rejects.toMatchObject({ message });
+      expect(readdirSync(disk)).toEqual([]);
+    } finally {
+      execFileSync("umount", [disk]);
+    }
   });
 
   it("makes a bundle only where it may write", async () => {
