@@ -1,10 +1,13 @@
-/** The commands of the README and the Vagrant file do what they promise. */
+/**
+ * The commands of the README and the Vagrant file do what they promise. A suite of its own: quickstart builds the
+ * checkout again, under the feet of whatever test runs beside it.
+ */
 
 import { mkdtempSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { attempt, PROJECT } from "./sandbox.js";
+import { attempt, PROJECT } from "../e2e/sandbox.js";
 
 describe("the set-up", () => {
   it("quickstart shows the whole way and leaves nothing mounted", () => {
