@@ -3,7 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { FILE_SIZES, PYTHON, REPOSITORY, SIZES } from "./fixtures.mjs";
-import { must } from "./measure.mjs";
+import { has, must } from "./measure.mjs";
 
 const program = fileURLToPath(new URL("workload.mjs", import.meta.url));
 
@@ -204,8 +204,22 @@ function bigFiles(megabytes) {
     },
     { name: "mapped reads x20000 (cold)", argv: mapped("big", 20000), ...cold },
     { name: "4 readers at once (cold)", argv: readers("big"), ...cold, selfTimed: false },
+    ...(has("fio") ? fioJobs(cold) : []),
     ...imageFile(),
   ];
+}
+
+/** fio tells the kernel that it reads at random, so that nothing is read ahead. */
+function fioJobs(cold) {
+  const engines = { "read and write": "psync", mapping: "mmap" };
+  const patterns = { reads: "randread", writes: "randwrite" };
+  return Object.entries(engines).flatMap(([way, engine]) =>
+    Object.entries(patterns).map(([what, pattern]) => ({
+      name: `fio by ${way}: 20000 random ${what} (cold)`,
+      argv: own("fio", "big", pattern, engine, 20000),
+      ...cold,
+    })),
+  );
 }
 
 /** The same with a file of the image, which passthrough leaves in the page cache until it is written to. */
