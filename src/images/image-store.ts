@@ -292,9 +292,9 @@ export class ImageStore {
     });
   }
 
-  /** Notes that an image is worked with: automatic collection takes those first that were not for long. */
+  /** Notes that an image is worked with: collection takes others first. A power cut may undo it. */
   touch(id: Digest): void {
-    this.database.uses.touch(id);
+    this.database.lazyTransaction(() => this.database.uses.touch(id));
   }
 
   /**

@@ -19,6 +19,7 @@ export class ViewDirectories {
   readonly #directory: string;
   readonly #tasks: LayerTasks;
   readonly #log: Log;
+  readonly #flushes = new Map<string, Promise<void>>();
 
   constructor(o: { root: string; tasks: LayerTasks; log: Log }) {
     this.#directory = path.join(o.root, "views");
@@ -50,24 +51,39 @@ export class ViewDirectories {
 
   /**
    * Makes an empty upper directory and its work directory; the first mount gives the upper's root the
-   * attributes of the image's. Durable on return. No work for another thread, which would have to be
-   * started first: a mount waits for it.
+   * attributes of the image's. Durable once `flushed` has answered. No work for another thread, which would
+   * have to be started first: a mount waits for it.
    */
-  async create(viewId: string): Promise<void> {
+  create(viewId: string): void {
     const { upper, work } = this.of(viewId);
     for (const name of [WORK_TEMPORARY, WORK_INDEX, WORK_ORPHANS]) {
       mkdirSync(path.join(work, name), { recursive: true, mode: 0o700 });
     }
     faultPoint("prepare.work");
     mkdirSync(upper, { mode: 0o700 });
-    await syncDirectory(path.dirname(upper));
-    await syncDirectory(this.#directory);
     faultPoint("prepare.upper");
+    const flush = this.#flush(path.dirname(upper));
+    flush.catch(() => undefined); // told by `flushed`, to whom it matters
+    this.#flushes.set(viewId, flush);
+  }
+
+  async #flush(directory: string): Promise<void> {
+    await syncDirectory(directory);
+    await syncDirectory(this.#directory);
+  }
+
+  /** Waits until the directories made by `create` are durable. @throws SyscallError the disk fails */
+  async flushed(viewId: string): Promise<void> {
+    const flush = this.#flushes.get(viewId);
+    await flush;
+    this.#flushes.delete(viewId);
   }
 
   /** Removes a view's directories, for which there must be no row any more. Failures are logged. */
   async remove(viewId: string): Promise<void> {
     faultPoint("remove.recorded");
+    await this.flushed(viewId).catch(() => undefined);
+    this.#flushes.delete(viewId);
     const removed = path.join(this.#directory, TEMPORARY + viewId);
     try {
       await fs.rename(path.join(this.#directory, viewId), removed);

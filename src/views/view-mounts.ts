@@ -81,10 +81,16 @@ export class ViewMounts {
    * Mounts a view on `target`, by default `views/<id>/rootfs` below the state directory. Leaves
    * nothing behind when it fails.
    *
+   * @param durable what else must have succeeded, at the same time: the flush of a new view's directories
    * @returns where it is mounted, as the kernel's mount table has it
    */
-  async mount(task: Omit<MountTask, "target">, target: string | undefined): Promise<string> {
+  async mount(
+    task: Omit<MountTask, "target">,
+    target: string | undefined,
+    durable: Promise<void>,
+  ): Promise<string> {
     faultPoint("prepare.recorded");
+    durable.catch(() => undefined); // awaited below; a mount that fails before does not get there
     const own = this.#defaultTarget(task.viewId);
     const wanted = target ?? own;
     // It may have been removed since it was last used. On our own tmpfs: no matter for the thread pool.
@@ -94,8 +100,12 @@ export class ViewMounts {
       const { io } = await this.#hosts.mount({ ...task, target: prepared.path });
       this.#io.set(task.viewId, io);
       faultPoint("mount.mounted");
+      await durable;
       return prepared.path;
     } catch (error) {
+      if (this.isServed(task.viewId)) {
+        await this.#hosts.unmount({ viewId: task.viewId, force: true });
+      }
       if (prepared.created) await fs.rmdir(prepared.path).catch(() => undefined);
       await this.removeDefaultTarget(task.viewId);
       throw error;

@@ -181,7 +181,7 @@ export class Views {
     const id = this.#directories.newId();
     const { image, imageId, manifestDigest, chainId, readOnly } = o;
     try {
-      if (!readOnly) await this.#directories.create(id);
+      if (!readOnly) this.#directories.create(id);
       const row = {
         ...{ id, name, image, imageId, manifestDigest, readOnly },
         ...(chainId === undefined ? {} : { chainId }),
@@ -320,6 +320,7 @@ export class Views {
     const mountedOn = await this.#mounts.mount(
       await this.#task(view, io),
       target ?? (view.target === "" ? undefined : view.target),
+      this.#directories.flushed(view.id),
     );
     if (io !== undefined && io !== view.io) this.#database.views.setIo(view.id, io);
     if (restart !== undefined) this.#database.views.setRestart(view.id, restart);
