@@ -36,6 +36,7 @@ import {
   UnsupportedError,
 } from "../system/errors.js";
 import type { FuseChannel } from "../system/native.js";
+import { findMountPlaces, findMountUsers, type MountUser, mountInUse } from "./mount-users.js";
 
 /** What to mount where. */
 export interface MountRequest {
@@ -245,7 +246,7 @@ function helperError(target: string, text: string): Error {
  * through the session that serves it. Resolves also when nothing is mounted there any more.
  *
  * @param force detaches it even while it is in use, and aborts the connection
- * @throws FailedPreconditionError in use
+ * @throws FailedPreconditionError in use; `details.users` names the processes
  * @throws PermissionDeniedError not allowed to
  */
 export async function unmountFuse(
@@ -256,14 +257,28 @@ export async function unmountFuse(
   if (!privileged) return unmountAsUser(target, force);
   // MNT_FORCE aborts the connection first, so that nothing can wait for a reply any more.
   const flags = UMOUNT_NOFOLLOW | (force ? MNT_DETACH | MNT_FORCE : 0);
-  const result = await fuse.umountAsync(toBytes(target), flags);
+  const result = await unmountOnceIdle(target, flags);
   if (result >= 0 || result === -EINVAL || result === -ENOENT) return;
-  if (result === -EBUSY) throw inUse(target);
   const cause = syscallError(result, "umount", target);
   if (result === -EPERM) {
     throw new PermissionDeniedError(`unmount ${target}: not permitted`, { cause });
   }
   throw cause;
+}
+
+/** How often, and after which pauses, an unmount is tried again that fails though nobody is seen to use the mount. */
+const BUSY_RETRIES = 3;
+const BUSY_PAUSE_MS = 50;
+
+/** umount2(2), for which everybody who looks up a path in the mount at this moment (df, a file manager) is a user. */
+async function unmountOnceIdle(target: string, flags: number): Promise<number> {
+  for (let retries = 0; ; retries++) {
+    const result = await fuse.umountAsync(toBytes(target), flags);
+    if (result !== -EBUSY) return result;
+    const users = await findUsers(target);
+    if (users.length > 0 || retries === BUSY_RETRIES) throw mountInUse(target, users);
+    await delay(BUSY_PAUSE_MS);
+  }
 }
 
 /** How long `flushMount` waits: a file system that no longer answers must not stop a forced unmount. */
@@ -284,11 +299,9 @@ export async function flushMount(target: string): Promise<void> {
   await Promise.race([flushed, delay(FLUSH_GRACE_MS, undefined, { ref: false })]);
 }
 
-function inUse(target: string): FailedPreconditionError {
-  return new FailedPreconditionError(
-    `unmount ${target}: it is in use; end the processes and remove the mounts inside it ` +
-      `(fuser -vm ${target} lists them), or unmount with force`,
-  );
+async function findUsers(target: string): Promise<readonly MountUser[]> {
+  const device = findMount(target)?.device;
+  return device === undefined ? [] : findMountUsers(findMountPlaces(device, "anywhere"));
 }
 
 async function unmountAsUser(target: string, force: boolean): Promise<void> {
@@ -311,7 +324,8 @@ function runHelper(target: string, options: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
     execFile("fusermount3", [...options, "--", target], { env }, (error, _stdout, stderr) => {
       if (error === null || /not found in|not mounted|Invalid argument/.test(stderr)) resolve();
-      else if (/busy/.test(stderr)) reject(inUse(target));
+      else if (/busy/.test(stderr))
+        findUsers(target).then((users) => reject(mountInUse(target, users)), reject);
       else
         reject(new PermissionDeniedError(`unmount ${target}: ${stderr.trim() || error.message}`));
     });

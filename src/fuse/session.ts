@@ -12,7 +12,6 @@
  */
 
 import { sep } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { fuse, sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from "../system/constants.js";
@@ -30,6 +29,7 @@ import {
 import { type Exchange, NO_REPLY, type Outcome, Workspace } from "./exchange.js";
 import { type FileSystem, LATER, type Result } from "./file-system.js";
 import { KernelSide } from "./kernel-side.js";
+import { awaitEnd, unusedCopies } from "./mount-copies.js";
 import {
   findMount,
   flushMount,
@@ -51,8 +51,6 @@ import { Warnings } from "./warnings.js";
 
 /** Read-ahead in KiB: one request of the largest size, so that cold sequential reads cost fewest round trips. */
 const READ_AHEAD_KIB = MAX_TRANSFER_BYTES / 1024;
-/** How long an unmounted connection may take to report its end before it counts as in use elsewhere. */
-const END_GRACE_MS = 1000;
 
 /** Sessions of this thread. */
 const serving = new Set<FuseSession>();
@@ -160,33 +158,28 @@ export class FuseSession implements Exchange {
   }
 
   /**
-   * Unmounts. Without `force` it fails while anything uses the mount. With it, what is dirty is
-   * written back, the mount detached, and every user left gets ENOTCONN. Idempotent; resolves when
-   * the session is over.
+   * Unmounts. Without `force` it fails while anything uses the mount, in whichever mount namespace.
+   * With it, what is dirty is written back, the mount detached, and every user left gets ENOTCONN.
+   * Idempotent; resolves when the session is over.
    *
-   * @throws FailedPreconditionError in use, here or in another mount namespace (then it is gone from
-   *   here, and served there until its last user ends)
+   * @throws FailedPreconditionError in use; it is mounted as before, or, where somebody began to use a
+   *   copy of it at this moment, gone from here and served there until that ends
    * @throws PermissionDeniedError, SyscallError see `unmountFuse`
    */
   async unmount(force: boolean): Promise<void> {
     if (this.#isOver) return;
-    if (isOnTop(this.target, ({ device }) => device === this.#device)) {
+    const device = this.#device;
+    if (!force && device !== undefined) await unusedCopies(this.target, device);
+    if (isOnTop(this.target, (mount) => mount.device === device)) {
       const failed = (error: unknown) =>
         this.#warnings.warn("flush before forced unmount failed", error);
       if (force) await flushMount(this.target).catch(failed);
       await unmountFuse(this.target, force, this.#options.privileged);
     }
-    if (force) {
-      this.close();
-      return;
+    if (!force && device !== undefined) {
+      await awaitEnd(this.target, device, this.ended);
     }
-    await Promise.race([this.ended, delay(END_GRACE_MS, undefined, { ref: false })]);
-    if (!this.#isOver) {
-      throw new FailedPreconditionError(
-        `unmount ${this.target}: it is still in use in another mount namespace (a container?); ` +
-          "end what uses it, or unmount with force",
-      );
-    }
+    this.close();
   }
 
   /**

@@ -5,6 +5,7 @@ import { mkdirSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
+import { listUsers, type MountUser } from "../fuse/mount-users.js";
 import type { ViewRow } from "../metadata/view-table.js";
 import type { Log } from "../snapshots/log.js";
 import { sys } from "../system/addon.js";
@@ -16,7 +17,6 @@ import type { Tally } from "../system/tally.js";
 import type { IoInUse } from "./io-mode.js";
 import { readMounts } from "./mount-table.js";
 import { prepareTarget } from "./mount-target.js";
-import { findMountUsers } from "./mount-users.js";
 import type { SessionKeeper } from "./session-keeper.js";
 import { ViewHold } from "./view-hold.js";
 import { ViewHosts } from "./view-hosts.js";
@@ -133,7 +133,7 @@ export class ViewMounts {
       faultPoint("unmount.unmounted");
       await this.removeDefaultTarget(view.id);
     } catch (error) {
-      throw await withUsers(view, error);
+      throw withName(view, error);
     }
   }
 
@@ -202,14 +202,13 @@ export class ViewMounts {
   }
 }
 
-/** Adds who uses the mount to an error that says that somebody does. */
-async function withUsers(view: ViewRow, error: unknown): Promise<unknown> {
+/** Says of which view it is that somebody uses its mount. */
+function withName(view: ViewRow, error: unknown): unknown {
   if (!(error instanceof FailedPreconditionError)) return error;
-  const users = await findMountUsers(view.target);
-  if (users.length === 0) return error;
-  const who = users.map(({ pid, command }) => `${command} (process ${pid})`).join(", ");
+  const users = error.details?.users as readonly MountUser[] | undefined;
+  if (users === undefined || users.length === 0) return error;
   return new FailedPreconditionError(
-    `unmount view ${view.name} from ${view.target}: it is in use by ${who}; stop that first, or use --force to detach it`,
+    `unmount view ${view.name} from ${view.target}: it is in use by ${listUsers(users)}; stop that first, or use --force to detach it`,
     { cause: error, details: { users } },
   );
 }

@@ -1,4 +1,5 @@
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   closeSync,
@@ -178,27 +179,86 @@ time.sleep(60)`;
   }
 });
 
-test("a mount that another namespace still uses is served until that ends", async () => {
+/** A shell in a mount namespace of its own, made while everything is mounted that is mounted now. */
+async function startElsewhere(script: string): Promise<Elsewhere> {
+  const shell = spawn("unshare", ["-m", "sh", "-c", `echo ready; ${script}`], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const line = async () => String((await once(shell.stdout, "data"))[0]).trim();
+  await line();
+  const tell = () => {
+    const answer = line();
+    shell.stdin.write("go\n");
+    return answer;
+  };
+  return { pid: shell.pid!, tell, end: () => shell.kill("SIGKILL") };
+}
+
+interface Elsewhere {
+  readonly pid: number;
+  /** Lets it go on; what it says next. */
+  tell(): Promise<string>;
+  end(): void;
+}
+
+test.each([
+  ["an open file", (target: string) => `exec 5<${target}/file`],
+  ["a working directory", (target: string) => `cd ${target}`],
+])("a mount of which another namespace uses %s is in use, and stays as it was", async (_, use) => {
   const server = await start();
   const { target } = server;
   writeFileSync(server.path("file"), "still here");
-  const script = `exec < ${target}; echo ready; read line <&3; cat ${target}/file; read line <&3`;
-  const holder = spawn("unshare", ["-m", "sh", "-c", script], {
-    stdio: ["ignore", "pipe", "inherit", "pipe"],
-  });
+  const holder = await startElsewhere(
+    `${use(target)}; read line; echo in; read line; cat ${target}/file; read line`,
+  );
   try {
-    await new Promise((resolve) => holder.stdout?.once("data", resolve));
+    await holder.tell();
     const refusal = server.ask({ kind: "unmount", target, force: false });
     await expect(refusal).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
-    await expect(refusal).rejects.toThrow(/another mount namespace/);
-    const text = new Promise((resolve) => holder.stdout?.once("data", resolve));
-    (holder.stdio[3] as NodeJS.WritableStream).write("go\n");
-    expect(String(await text)).toBe("still here");
-    expect((await server.events()).ends).toEqual([]);
+    await expect(refusal).rejects.toThrow(`sh (process ${holder.pid})`);
+    expect(mountsUnder(server.directory)).toEqual([target]);
+    expect(await holder.tell()).toBe("still here");
     await server.ask({ kind: "unmount", target, force: true });
     expect((await server.events()).ends).toEqual([target]);
   } finally {
-    holder.kill("SIGKILL");
+    holder.end();
+  }
+});
+
+test("a mount of which other namespaces have copies that nobody uses is unmounted with them", async () => {
+  const server = await start();
+  const { target } = server;
+  writeFileSync(server.path("file"), Buffer.alloc(4096, 65));
+  const holder = await startElsewhere(`read line; echo $(cat ${target}/file 2>&1); read line`);
+  const again = await startElsewhere("read line");
+  try {
+    const script = `import mmap, os, sys
+map = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 4096)
+map[0:4] = b"DONE"`;
+    const before = (await server.report()).calls.write ?? 0;
+    execFileSync("python3", ["-c", script, server.path("file")]);
+    await server.ask({ kind: "unmount", target, force: false });
+    expect(mountsUnder(server.directory)).toEqual([]);
+    expect(await server.events()).toEqual({ ends: [target], warnings: [] });
+    expect((await server.report()).calls.write).toBe(before + 1);
+    expect(await holder.tell()).toMatch(/not connected/);
+  } finally {
+    holder.end();
+    again.end();
+  }
+});
+
+test("a namespace that comes and goes while a mount is unmounted does no harm", async () => {
+  const server = await start(12);
+  const script = "while :; do unshare -m sleep 0.05; done";
+  const maker = spawn("sh", ["-c", script], { stdio: "ignore" });
+  try {
+    for (const target of server.targets) {
+      await server.ask({ kind: "unmount", target, force: false });
+    }
+    expect((await server.events()).ends).toEqual(server.targets);
+  } finally {
+    maker.kill("SIGKILL");
   }
 });
 
