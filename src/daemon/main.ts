@@ -59,7 +59,8 @@ export async function runDaemon(
     keepWatchdogQuiet(manager);
     report(logger, config, daemon);
     const { successor } = await stop.requested;
-    await bounded(daemon.stop({ successor }), logger);
+    const leavesViews = successor || (await keepsViewsOver(manager, logger));
+    await bounded(daemon.stop({ successor: leavesViews }), logger);
     logger.info("stopped");
     return stop.exitCode;
   } catch (error) {
@@ -72,6 +73,13 @@ export async function runDaemon(
 function keepWatchdogQuiet(manager: ServiceManager | undefined): void {
   if (manager?.watchdogMs === undefined) return;
   setInterval(() => manager.alive(), manager.watchdogMs / 2).unref();
+}
+
+/** The manager starts the next daemon at once, and gives it the views. */
+async function keepsViewsOver(manager: ServiceManager | undefined, logger: Logger) {
+  if (manager?.keepsDescriptors !== true || !(await manager.isRestarting())) return false;
+  logger.info("the service is restarted: its views stay mounted");
+  return true;
 }
 
 /** Tells the daemon at work to leave its views to this one. @returns false when there is none */

@@ -5,6 +5,9 @@
  * @see sd_notify(3), sd_listen_fds(3), "File Descriptor Store" of systemd's documentation
  */
 
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { promisify } from "node:util";
 import { sys } from "./addon.js";
 import { toBytes } from "./bytes.js";
 import { must } from "./errno.js";
@@ -21,6 +24,9 @@ const VARIABLES = [
   "WATCHDOG_PID",
   "WATCHDOG_USEC",
 ];
+
+/** An answer takes a few milliseconds; the service has been told to stop meanwhile. */
+const ANSWER_TIMEOUT_MS = 2_000;
 
 /** See the file comment. */
 export class ServiceManager {
@@ -103,10 +109,49 @@ export class ServiceManager {
     this.#send(`FDSTOREREMOVE=1\nFDNAME=${name}`);
   }
 
+  /**
+   * Whether it ends this process to start the service again (`systemctl restart`); to be asked once it has told the
+   * process to end. False where it does not say.
+   */
+  async isRestarting(): Promise<boolean> {
+    try {
+      const unit = unitOf(await readFile("/proc/self/cgroup", "utf8"));
+      if (unit === undefined) return false;
+      const list = ["list-jobs", "--no-legend", "--plain", unit.name];
+      const { stdout } = await promisify(execFile)(
+        "systemctl",
+        unit.isOfUser ? ["--user", ...list] : list,
+        { timeout: ANSWER_TIMEOUT_MS },
+      );
+      return isRestartJob(stdout);
+    } catch {
+      return false;
+    }
+  }
+
   #send(message: string, descriptor = -1): void {
     if (this.#socket < 0) return;
     must(sys.sendPacket(this.#socket, Buffer.from(message), descriptor), "sendmsg", message);
   }
+}
+
+/**
+ * The service that a process belongs to.
+ *
+ * @param cgroups /proc/PID/cgroup, see cgroups(7)
+ */
+export function unitOf(
+  cgroups: string,
+): { readonly name: string; readonly isOfUser: boolean } | undefined {
+  // systemd's own hierarchy: the unified one, or, beside version 1, the one of its name.
+  const own = /^(?:0::|\d+:name=systemd:)(\/.+)$/m.exec(cgroups)?.[1] ?? "";
+  const name = own.split("/").findLast((part) => part.endsWith(".service"));
+  return name === undefined ? undefined : { name, isOfUser: /\/user@\d+\.service\/./.test(own) };
+}
+
+/** @param jobs what `systemctl list-jobs --no-legend` prints of one unit: number, unit, type, state */
+export function isRestartJob(jobs: string): boolean {
+  return jobs.trim().split(/\s+/)[2] === "restart";
 }
 
 function takeDescriptors(environment: NodeJS.ProcessEnv): Map<string, number> {
