@@ -24,7 +24,10 @@ export function selectView(views: readonly ViewRow[], selector: string): ViewRow
     );
   }
   if (matches[0] !== undefined) return matches[0];
-  throw new NotFoundError(`view ${JSON.stringify(selector)}: not found; "varve views" lists them`);
+  const remedy = /[/:]/.test(selector) ? `; "varve mount ${selector}" makes one of an image` : "";
+  throw new NotFoundError(
+    `view ${JSON.stringify(selector)}: not found; "varve views" lists them${remedy}`,
+  );
 }
 
 function viewAt(views: readonly ViewRow[], target: string): ViewRow {
