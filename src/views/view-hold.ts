@@ -4,7 +4,7 @@ import { closeSync } from "node:fs";
 import type { WriterPause } from "../layers/pack.js";
 import type { ViewRow } from "../metadata/view-table.js";
 import type { UpperTask } from "../snapshots/layer-tasks.js";
-import { UnavailableError } from "../system/errors.js";
+import { BaseError, UnavailableError } from "../system/errors.js";
 
 /** Works on a view, its upper directory unless it is read-only, and, if need be, with its programs held back. */
 export type UpperWork<R> = (
@@ -46,5 +46,24 @@ export class ViewHold {
     throw new UnavailableError(
       `pause view ${this.#view.name}: the thread that serves it crashed, and its programs went on; try again`,
     );
+  }
+}
+
+/**
+ * Runs `read`, which looks at a view's files, while programs go on; when it fails since one of them took away or replaced
+ * what was being read, once more while they wait.
+ *
+ * @param read tells nobody anything before it has read all
+ */
+export async function readSteadily(
+  read: () => Promise<void>,
+  hold: () => Promise<ViewHold>,
+): Promise<void> {
+  try {
+    await read();
+  } catch (error) {
+    if (!(error instanceof BaseError) || error.code !== "SYSCALL") throw error;
+    const held = await hold();
+    await read().finally(() => held.release());
   }
 }

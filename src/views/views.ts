@@ -24,7 +24,7 @@ import { KeyLocks } from "./key-locks.js";
 import { restoreMounts } from "./restart-policy.js";
 import type { SessionKeeper } from "./session-keeper.js";
 import { ViewDirectories } from "./view-directories.js";
-import type { UpperWork } from "./view-hold.js";
+import { readSteadily, type UpperWork } from "./view-hold.js";
 import { ViewMounts } from "./view-mounts.js";
 import { checkViewName, generateViewName } from "./view-names.js";
 import {
@@ -279,7 +279,9 @@ export class Views {
   ): Promise<void> {
     await this.#exclusive(selector, async (view) => {
       const upper = await this.#flushedUpper(view);
-      if (upper !== undefined) await this.#tasks.changes(upper, onChanges, signal);
+      if (upper === undefined) return;
+      const read = () => this.#tasks.changes(upper, onChanges, signal);
+      await readSteadily(read, () => this.#mounts.pause(view));
     });
   }
 
