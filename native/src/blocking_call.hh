@@ -2,12 +2,12 @@
 #pragma once
 
 #include <napi.h>
+#include <pthread.h>
 
 #include <cerrno>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <utility>
 
 // Runs `work` on a thread of its own and resolves a promise with its result. Not the libuv pool:
@@ -29,11 +29,34 @@ class BlockingCall {
       napi_resolve_deferred(env, call->deferred_, Napi::Number::New(env, -EAGAIN));
       return Napi::Value(env, promise);
     }
-    std::thread([call, work = std::move(work)] { call->Finish(work()); }).detach();
+    Start(call, std::move(work));
     return Napi::Value(env, promise);
   }
 
  private:
+  struct Task {
+    std::shared_ptr<BlockingCall> call;
+    std::function<int()> work;
+  };
+
+  // Not std::thread, which ends the process when there are too many: this resolves with -EAGAIN.
+  static void Start(std::shared_ptr<BlockingCall> call, std::function<int()> work) {
+    auto* task = new Task{std::move(call), std::move(work)};
+    pthread_t thread;
+    if (pthread_create(&thread, nullptr, BlockingCall::Main, task) == 0) {
+      pthread_detach(thread);
+    } else {
+      task->call->Finish(-EAGAIN);
+      delete task;
+    }
+  }
+
+  static void* Main(void* data) {
+    std::unique_ptr<Task> task(static_cast<Task*>(data));
+    task->call->Finish(task->work());
+    return nullptr;
+  }
+
   // On the call's own thread.
   void Finish(int result) {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -5,10 +5,12 @@
 // process ever runs with them. It changes fsuid and fsgid only, not the user ID: a thread with the
 // caller's user ID could be signalled by the caller, and a signal ends the process.
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <string>
@@ -73,12 +75,12 @@ int Assume(const Identity& who) {
 // A path of the caller's is not to lead through /proc/self: that would be this process.
 constexpr uint64_t kCallersResolve = RESOLVE_NO_MAGICLINKS;
 
-int OpenPath(const Identity& who, const std::string& path, int flags, uint32_t mode) {
+int OpenPath(const Identity& who, int directory, const std::string& path, int flags, uint32_t mode) {
   open_how how{};
   how.flags = static_cast<uint64_t>(flags);
   how.mode = (flags & O_CREAT) != 0 ? mode : 0;
   how.resolve = who.isOwn() ? 0 : kCallersResolve;
-  const auto fd = ::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how);
+  const auto fd = ::syscall(SYS_openat2, directory, path.c_str(), &how, sizeof how);
   return fd < 0 ? -errno : static_cast<int>(fd);
 }
 
@@ -93,45 +95,65 @@ napi_value RunAs(napi_env env, int64_t uid, int64_t gid, const Doubles& groups,
   });
 }
 
-napi_value OpenAs(napi_env env, int64_t uid, int64_t gid, const Doubles& groups, const Path& path,
-                  int32_t flags, uint32_t mode) {
-  return RunAs(env, uid, gid, groups,
-               [path = std::string(path.c_str()), flags, mode](const Identity& who) {
-                 return OpenPath(who, path, flags | O_CLOEXEC, mode);
-               });
+// Of /proc, what is read is about this process, whoever opened it. A FUSE mount is served by whoever it
+// likes, and may keep who reads or writes waiting for ever. To ask for the kind may wait, too: here.
+int CheckKind(const Identity& who, int fd) {
+  if (who.isOwn()) return 0;
+  struct statfs facts {};
+  if (::fstatfs(fd, &facts) != 0) return -errno;
+  const auto type = static_cast<uint64_t>(facts.f_type);
+  return type == PROC_SUPER_MAGIC || type == FUSE_SUPER_MAGIC ? -EOPNOTSUPP : 0;
 }
 
-// Splits off the last part; what comes before is resolved as OpenPath does.
-template <typename F>
-napi_value InDirectory(napi_env env, int64_t uid, int64_t gid, const Doubles& groups,
-                       const Path& path, F work) {
-  std::string whole = path.c_str();
-  while (whole.size() > 1 && whole.back() == '/') whole.pop_back();
-  const size_t slash = whole.rfind('/');
-  if (slash == std::string::npos) return MakeNumber(env, -EINVAL);
-  return RunAs(env, uid, gid, groups,
-               [parent = whole.substr(0, slash + 1), name = whole.substr(slash + 1),
-                work](const Identity& who) {
-                 const int directory =
-                     OpenPath(who, parent, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-                 if (directory < 0) return directory;
-                 const int error = work(directory, name.c_str()) == 0 ? 0 : -errno;
-                 ::close(directory);
-                 return error;
-               });
+// Closes a descriptor that was opened when its file system is of a kind that is not to be used.
+int OpenChecked(const Identity& who, int fd) {
+  if (fd < 0) return fd;
+  const int error = CheckKind(who, fd);
+  if (error == 0) return fd;
+  ::close(fd);
+  return error;
+}
+
+// Calls `work` with the directory of a path, opened, and the path's last part.
+int InDirectory(const Identity& who, std::string path, const std::function<int(int, const char*)>& work) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return -EINVAL;
+  const std::string parent = path.substr(0, slash + 1);
+  const int directory = OpenChecked(who, OpenPath(who, AT_FDCWD, parent, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+  if (directory < 0) return directory;
+  const int result = work(directory, path.c_str() + slash + 1);
+  ::close(directory);
+  return result;
+}
+
+napi_value OpenAs(napi_env env, int64_t uid, int64_t gid, const Doubles& groups, const Path& path,
+                  int32_t flags, uint32_t mode) {
+  return RunAs(env, uid, gid, groups, [path = std::string(path.c_str()), flags, mode](const Identity& who) {
+    const auto open = [&](int directory, const std::string& name) {
+      return OpenChecked(who, OpenPath(who, directory, name, flags | O_CLOEXEC, mode));
+    };
+    if ((flags & O_CREAT) == 0 || who.isOwn()) return open(AT_FDCWD, path);
+    // Nothing is made where it could not be used.
+    return InDirectory(who, path, open);
+  });
 }
 
 napi_value MkdirAs(napi_env env, int64_t uid, int64_t gid, const Doubles& groups, const Path& path,
                    uint32_t mode) {
-  return InDirectory(env, uid, gid, groups, path, [mode](int directory, const char* name) {
-    return ::mkdirat(directory, name, mode);
+  return RunAs(env, uid, gid, groups, [path = std::string(path.c_str()), mode](const Identity& who) {
+    return InDirectory(who, path, [mode](int directory, const char* name) {
+      return ::mkdirat(directory, name, mode) == 0 ? 0 : -errno;
+    });
   });
 }
 
 napi_value UnlinkAs(napi_env env, int64_t uid, int64_t gid, const Doubles& groups,
                     const Path& path) {
-  return InDirectory(env, uid, gid, groups, path, [](int directory, const char* name) {
-    return ::unlinkat(directory, name, 0);
+  return RunAs(env, uid, gid, groups, [path = std::string(path.c_str())](const Identity& who) {
+    return InDirectory(who, path, [](int directory, const char* name) {
+      return ::unlinkat(directory, name, 0) == 0 ? 0 : -errno;
+    });
   });
 }
 

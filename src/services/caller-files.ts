@@ -4,17 +4,20 @@
  */
 
 import { createReadStream, fstat, ftruncate, write } from "node:fs";
-import { statfs } from "node:fs/promises";
 import { promisify } from "node:util";
 import { sys } from "../system/addon.js";
 import { toBytes } from "../system/bytes.js";
 import { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_WRONLY } from "../system/constants.js";
-import { EACCES, EEXIST, EIO, ELOOP, EPERM, syscallError } from "../system/errno.js";
-import { InvalidArgumentError, PermissionDeniedError } from "../system/errors.js";
+import { EACCES, EEXIST, EIO, ELOOP, EOPNOTSUPP, EPERM, syscallError } from "../system/errno.js";
+import {
+  InvalidArgumentError,
+  PermissionDeniedError,
+  ResourceExhaustedError,
+} from "../system/errors.js";
 import type { Caller } from "./caller.js";
 
-/** linux/magic.h: what is in there is about this process, whoever opens it. */
-const PROC_SUPER_MAGIC = 0x9fa0;
+/** Calls of one guest that may wait for a file system at a time: each takes a thread, and may wait for ever. */
+const MAX_WAITING = 16;
 const READ_CHUNK_BYTES = 1024 * 1024;
 const writeAt = promisify(write);
 
@@ -27,7 +30,8 @@ function identity({ isOwner, uid, gid, groups }: Caller): [number, number, Float
  * Opens a file as the caller.
  *
  * @returns a descriptor, the caller's to close
- * @throws PermissionDeniedError the caller may not
+ * @throws PermissionDeniedError the caller may not, or, as a guest, names a file of /proc or of a FUSE mount
+ * @throws ResourceExhaustedError too many of the caller's files are waited for
  * @throws SyscallError anything else
  */
 export async function openAs(
@@ -37,19 +41,36 @@ export async function openAs(
   flags: number,
   mode = 0,
 ): Promise<number> {
-  const result = await sys.openAs(...identity(caller), toBytes(file), flags, mode);
+  const open = () => sys.openAs(...identity(caller), toBytes(file), flags, mode);
+  const result = await waiting(caller, what, open);
   if (result < 0) throw refusal(caller, what, syscallError(result, "open", file));
-  if (caller.isOwner) return result;
-  try {
-    const { type } = await statfs(`/proc/self/fd/${result}`);
-    if (type === PROC_SUPER_MAGIC) {
-      throw new PermissionDeniedError(`${what}: files of /proc are not served to other users`);
-    }
-  } catch (error) {
-    sys.close(result);
-    throw error;
-  }
   return result;
+}
+
+/** Calls that wait, by user. */
+const waitingCalls = new Map<number, number>();
+
+/** Runs a call that may take its time. @throws ResourceExhaustedError too many of this guest's do */
+async function waiting(
+  { isOwner, uid }: Caller,
+  what: string,
+  call: () => Promise<number>,
+): Promise<number> {
+  if (isOwner) return call();
+  const others = waitingCalls.get(uid) ?? 0;
+  if (others >= MAX_WAITING) {
+    throw new ResourceExhaustedError(
+      `${what}: ${others} files of user ${uid} are being opened and do not answer; see to their file systems`,
+    );
+  }
+  waitingCalls.set(uid, others + 1);
+  try {
+    return await call();
+  } finally {
+    const left = (waitingCalls.get(uid) ?? 1) - 1;
+    if (left > 0) waitingCalls.set(uid, left);
+    else waitingCalls.delete(uid);
+  }
 }
 
 /** Makes a directory as the caller. @returns false when something has that name already @throws as `openAs` */
@@ -59,7 +80,8 @@ export async function makeDirectoryAs(
   directory: string,
   mode: number,
 ): Promise<boolean> {
-  const result = await sys.mkdirAs(...identity(caller), toBytes(directory), mode);
+  const make = () => sys.mkdirAs(...identity(caller), toBytes(directory), mode);
+  const result = await waiting(caller, what, make);
   if (result === -EEXIST) return false;
   if (result < 0) throw refusal(caller, what, syscallError(result, "mkdir", directory));
   return true;
@@ -116,7 +138,8 @@ export async function writeAsGuest(
 
 async function openForWriting(caller: Caller, what: string, file: string) {
   const [bytes, flags, mode] = [toBytes(file), O_WRONLY | O_NONBLOCK, 0o644];
-  const fd = await sys.openAs(...identity(caller), bytes, flags | O_CREAT | O_EXCL, mode);
+  const create = () => sys.openAs(...identity(caller), bytes, flags | O_CREAT | O_EXCL, mode);
+  const fd = await waiting(caller, what, create);
   if (fd >= 0) return { fd, isNew: true };
   if (fd !== -EEXIST) throw refusal(caller, what, syscallError(fd, "open", file));
   return { fd: await openAs(caller, what, file, flags), isNew: false };
@@ -143,7 +166,13 @@ async function checkRegular(fd: number, what: string, remedy: string): Promise<v
 }
 
 function refusal(caller: Caller, what: string, cause: Error & { errno?: number }): Error {
-  if (caller.isOwner || ![EACCES, EPERM, ELOOP].includes(cause.errno ?? 0)) return cause;
+  if (caller.isOwner) return cause;
+  if (cause.errno === EOPNOTSUPP) {
+    return new PermissionDeniedError(
+      `${what}: files of FUSE mounts and of /proc are opened for root only; use a pipe (varve load < FILE, varve save > FILE)`,
+    );
+  }
+  if (![EACCES, EPERM, ELOOP].includes(cause.errno ?? 0)) return cause;
   return new PermissionDeniedError(
     `${what}: user ${caller.uid}, who asks for it, may not: ${cause.message}`,
     { cause },

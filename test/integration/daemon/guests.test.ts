@@ -20,7 +20,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VarveClient } from "../../../src/client/client.js";
 import { readMounts } from "../../../src/views/mount-table.js";
-import { DaemonSandbox } from "./daemon-process.js";
+import { DaemonSandbox, run } from "./daemon-process.js";
 import { makeLayout } from "./small-image.js";
 
 const PROJECT = path.resolve(import.meta.dirname, "../../..");
@@ -143,6 +143,71 @@ describe("a guest who takes what can be had", () => {
     }
     const ended = () => sandbox.log.match(/"msg":"SaveImages: CANCELLED/g)?.length;
     while (descriptors() > open || ended() !== 20) await sleep(20);
+  });
+});
+
+describe("a guest whose files are on a FUSE mount, which may be anybody's", () => {
+  /** Somebody's file system: another daemon's view, in which the guest may do everything. */
+  const other = new DaemonSandbox();
+  let mine: string;
+
+  beforeAll(async () => {
+    chmodSync(other.directory, 0o711);
+    await other.start();
+    await other.load(makeLayout(other.path("layout")));
+    mine = (await other.mount({ image: "small", name: "mine" })).target;
+    execFileSync("cp", [path.join(sandbox.path("layout"), "index.json"), `${mine}/data/file`]);
+    execFileSync("chown", ["-R", `${GUEST}:${GUEST}`, `${mine}/data`]);
+  });
+
+  afterAll(() => other.dispose());
+
+  it("has them not opened, and nothing made there", async () => {
+    const at = (name: string) => path.join(mine, "data", name);
+    const load = async () => {
+      for await (const _ of guest.loadImages({ path: at("file") }));
+    };
+    const save = async () => {
+      for await (const _ of guest.saveImages({ references: ["small"], path: at("new.tar") }));
+    };
+    for await (const _ of guest.mountView({ image: "small", name: "of-guest" }));
+    const bundle = () => guest.createBundle({ name: "of-guest", directory: at("bundle") });
+    for (const call of [load, save, bundle]) await expect(call()).rejects.toMatchObject(denied);
+    await expect(load()).rejects.toThrow(/FUSE.*varve load < FILE/);
+    expect(run("ls", at("")).output.split("\n").sort()).toEqual(["deep", "file", "link", "top"]);
+    await sandbox.client.removeView({ name: "of-guest", force: true });
+  });
+
+  it("that does not answer takes few threads, and keeps nobody else waiting", async () => {
+    const load = async () => {
+      for await (const _ of guest.loadImages({ path: path.join(mine, "data/deep/er/x") }));
+    };
+    const threads = () => readdirSync(`/proc/${sandbox.pid}/task`).length;
+    const before = threads();
+    process.kill(other.pid, "SIGSTOP");
+    const ends: Promise<string>[] = [];
+    try {
+      const code = (error: { code: string }) => error.code;
+      for (let at = 0; at < 30; at++) ends.push(load().then(() => "loaded", code));
+      const refused = new Set<number>();
+      for (const [at, end] of ends.entries()) {
+        void end.then((text) => text === "RESOURCE_EXHAUSTED" && refused.add(at));
+      }
+      while (refused.size < 14) await sleep(20);
+      expect(threads()).toBeLessThan(before + 16 + 8);
+      const archive = sandbox.path("saved.tar");
+      for await (const _ of sandbox.client.saveImages({ references: ["small"], path: archive }));
+      for await (const _ of sandbox.client.loadImages({ path: archive }));
+    } finally {
+      process.kill(other.pid, "SIGCONT");
+    }
+    const codes = (await Promise.all(ends)).sort();
+    const wanted = { PERMISSION_DENIED: 16, RESOURCE_EXHAUSTED: 14 };
+    const counts = Object.fromEntries(
+      [...new Set(codes)].map((one) => [one, codes.filter((code) => code === one).length]),
+    );
+    expect(counts).toEqual(wanted);
+    await expect(load()).rejects.toMatchObject(denied);
   });
 });
 
