@@ -5,7 +5,7 @@ import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, hexOf } from "../../content/digest.js";
 import type { SnapshotRow } from "../../metadata/snapshot-table.js";
-import { BaseError, CancelledError } from "../../system/errors.js";
+import { BaseError, CancelledError, UnavailableError } from "../../system/errors.js";
 import type { Core } from "../core.js";
 import { type CheckOptions, STRAY_AGE_MS } from "./faults.js";
 import { repairSnapshots } from "./repair-snapshots.js";
@@ -99,7 +99,9 @@ async function examine(
     }
     return o.verifyContent ? own(await examineContent(core, row, o, outcome)) : undefined;
   } catch (error) {
-    if (!(error instanceof BaseError) || error instanceof CancelledError) throw error;
+    // A thread that has died, or a caller that has gone, says nothing about the disk.
+    const isOther = error instanceof CancelledError || error instanceof UnavailableError;
+    if (!(error instanceof BaseError) || isOther) throw error;
     return own({ kind: "snapshot-damaged", problem: error.message });
   }
 }

@@ -1,43 +1,19 @@
 /** An ordinary user does all of it alone, and gets what root gets. */
 
-import { execFileSync } from "node:child_process";
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DaemonSandbox } from "./daemon-process.js";
+import { type RootlessUser, runRootless, USER } from "./rootless-session.js";
 import { makeLayout } from "./small-image.js";
 
-const PROJECT = path.resolve(import.meta.dirname, "../../..");
-/** "nobody": fusermount3 wants a user with a name. */
-const USER = 65534;
 const sandbox = new DaemonSandbox();
 
-/** Private directories for one user, and the program where everybody can read it. */
-const SCRIPT = `set -eu
-home=$1 project=$2 archive=$3
-mkdir -p "$home/run" "$home/program"
-mount --bind "$project" "$home/program"
-# Without udev the device is root's alone; Debian's udev rule gives it this mode.
-mount -t tmpfs none "$home/run"
-mknod -m 666 "$home/run/fuse" c 10 229
-mount --bind "$home/run/fuse" /dev/fuse
-mkdir -m 700 "$home/run/user" "$home/data"
-chown "$4" "$home/run/user" "$home/data"
-for file in /etc/subuid /etc/subgid; do
-  echo nobody:100000:65536 >"$home/run/sub"
-  mount --bind "$home/run/sub" "$file"
-done
-case $5 in namespace) own="unshare --user --map-root-user --map-auto --mount" ;; *) own= ;; esac
-exec setpriv --reuid="$4" --regid="$4" --clear-groups $own sh -eu -c '
-  home=$1 archive=$2 more=$3
-  export HOME="$home/data" XDG_RUNTIME_DIR="$home/run/user" XDG_DATA_HOME="$home/data" SOURCE_DATE_EPOCH=1700000000
-  export VARVE_ROOT="$home/data/root" VARVE_STATE="$home/run/user/varve" VARVE_SOCKET="$home/run/user/varve/varve.sock"
-  varve() { "$home/program/bin/varve" "$@"; }
-  trap "varve daemon stop" EXIT
+const WORK = `
+  archive=$1 more=$2
   varve load -q -i "$archive" >&2
   view=$(varve mount -q --pull never base --name v)
   [ -n "$view" ]
-  umask 022
   cd "$view/data"
   echo new >new; ln new hard; ln -s new soft; mkdir made; echo x >made/x
   echo more >>of-33; chmod 600 top; chmod 400 of-42; rm deep/er/x; mv deep moved
@@ -45,31 +21,45 @@ exec setpriv --reuid="$4" --regid="$4" --clear-groups $own sh -eu -c '
   [ -z "$more" ] || { chown 7:8 new; mkdir -m 2775 shared; chown 0:42 shared; echo x >shared/of-42; }
   cd /
   varve commit -q v changed
-  varve save -q changed -o "$home/data/changed.tar"
+  varve save -q changed -o "$HOME/changed.tar"
+  varve umount v >&2`;
+
+/** Faults are planted in all that a store consists of; the output is a line for each check. */
+const CHECK = `
+  checked() { # NAME CODE ARGUMENT...
+    name=$1 wanted=$2 code=0
+    shift 2
+    varve check "$@" >"$HOME/checked" || code=$?
+    [ "$code" = "$wanted" ] || { echo "$name: exit code $code"; cat "$HOME/checked"; exit 1; }
+    echo "$name: $(sed -nE 's/^([a-z]+-[a-z]+) .*/\\1/p' "$HOME/checked" | sort | uniq -c | tr -s ' \\n' ' ')"
+  }
+  varve load -q -i "$1" >&2
+  view=$(varve mount -q --pull never base --name v)
+  echo new >"$view/data/new"; chmod 600 "$view/data/top"
+  varve commit -q v changed >&2
   varve umount v >&2
-' sh "$home" "$archive" "$6"`;
+  varve mount -q --pull never changed --name w >/dev/null
+  checked clean 0 --verify-content
+  varve umount w >&2
+  cd "$VARVE_ROOT"
+  echo stray >blobs/sha256/$(printf %064d 0)
+  for file in snapshots/*/fs/data/of-33; do setfattr -x user.rootlesscontainers "$file" 2>/dev/null || chmod 755 "$file"; done
+  checked planted 4 --verify-content
+  checked repaired 0 --verify-content --repair
+  checked again 0 --verify-content
+  view=$(varve mount -q --name v)
+  cat "$view/data/new" "$view/data/of-33"; echo
+  varve umount v >&2
+  rm -r views/*/upper
+  checked lost 4 --repair`;
 
-interface Session {
-  readonly user: number;
-  /** In a user namespace with the IDs that /etc/subuid gives to the user. */
-  readonly isMapped?: boolean;
-  /** Owners are changed, too. */
-  readonly withOwners?: boolean;
+function session(who: RootlessUser & { readonly withOwners?: boolean }) {
+  const more = who.withOwners === true ? "owners" : "";
+  const { home, output } = runRootless(sandbox.directory, who, WORK, archive(), more);
+  return { id: output.trim(), archive: readFileSync(path.join(home, "changed.tar")) };
 }
 
-/** Runs the session; the commit's image ID, and the archive. */
-function session({ user, isMapped, withOwners }: Session): { id: string; archive: Buffer } {
-  const home = mkdtempSync(sandbox.path("home-"));
-  chmodSync(home, 0o755);
-  const words = [home, PROJECT, sandbox.path("base.tar"), String(user)];
-  const flags = [isMapped === true ? "namespace" : "", withOwners === true ? "owners" : ""];
-  const shell = ["--mount", "--propagation", "slave", "sh", "-c", SCRIPT, "sh"];
-  const id = execFileSync("unshare", [...shell, ...words, ...flags], {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return { id: id.trim(), archive: readFileSync(path.join(home, "data/changed.tar")) };
-}
+const archive = () => sandbox.path("base.tar");
 
 function expectSame(ofRoot: ReturnType<typeof session>, ofUser: ReturnType<typeof session>) {
   expect(ofUser.id).toMatch(/^sha256:[0-9a-f]{64}$/);
@@ -94,9 +84,9 @@ beforeAll(async () => {
   mkdirSync(data("dir-33"));
   chownSync(data("dir-33"), 33, 0);
   await sandbox.commit({ name: "base", reference: "base", sourceDateEpoch: 1_600_000_000n });
-  const save = sandbox.client.saveImages({ references: ["base"], path: sandbox.path("base.tar") });
+  const save = sandbox.client.saveImages({ references: ["base"], path: archive() });
   for await (const message of save) void message;
-  chmodSync(sandbox.path("base.tar"), 0o644);
+  chmodSync(archive(), 0o644);
 });
 
 afterAll(() => sandbox.dispose());
@@ -110,4 +100,17 @@ describe("an ordinary user", () => {
     const ofUser = session({ user: USER, isMapped: true, withOwners: true });
     expectSame(session({ user: 0, withOwners: true }), ofUser);
   });
+
+  it.each([false, true])(
+    "checks and repairs the store, with IDs of /etc/subuid: %s",
+    (isMapped) => {
+      const { output } = runRootless(sandbox.directory, { user: USER, isMapped }, CHECK, archive());
+      // The layer whose file has lost its owner, or its mode, and the one on top of it.
+      const faults = "1 blob-stray 2 snapshot-damaged";
+      expect(output.split("\n").map((line) => line.trimEnd())).toEqual([
+        ...["clean:", `planted:  ${faults}`, `repaired:  ${faults}`, "again:"],
+        ...["new", "of-33", "lost:  2 view-missing", ""],
+      ]);
+    },
+  );
 });
