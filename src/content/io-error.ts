@@ -3,6 +3,7 @@
 import { codeOfNode } from "../system/errno.js";
 import {
   BaseError,
+  InvalidArgumentError,
   NotFoundError,
   PermissionDeniedError,
   ResourceExhaustedError,
@@ -15,7 +16,8 @@ import {
  * @param operation a verb phrase: "write blob sha256:…"
  * @param path the file or directory concerned
  * @returns ResourceExhaustedError (ENOSPC, EDQUOT, EFBIG), PermissionDeniedError (EACCES, EPERM,
- *   EROFS), NotFoundError (ENOENT), SyscallError (others); what is no `fs` error comes back as it is
+ *   EROFS), NotFoundError (ENOENT), InvalidArgumentError (a path that cannot be one), SyscallError
+ *   (others); what is no `fs` error comes back as it is
  */
 export function ioError(error: unknown, operation: string, path: string): unknown {
   if (error instanceof BaseError || !isSystemError(error)) return error;
@@ -44,6 +46,11 @@ export function ioError(error: unknown, operation: string, path: string): unknow
       return new PermissionDeniedError(`${operation}: ${path}: ${describe(error)}`, options);
     case "ENOENT":
       return new NotFoundError(`${operation}: ${path}: no such file or directory`, options);
+    case "EISDIR":
+    case "ELOOP":
+    case "ENAMETOOLONG":
+    case "ENOTDIR":
+      return new InvalidArgumentError(`${operation}: ${path}: ${describe(error)}`, options);
     default:
       return new SyscallError(
         Math.abs(error.errno ?? 0),
