@@ -31,11 +31,11 @@ interface PendingCall {
 }
 
 /**
- * The compiled file of a worker's entry: `name` beside the module at `moduleUrl`. When that module
+ * The bundle of a worker's entry (see scripts/bundle.mjs): `name` beside the module at `moduleUrl`. When that module
  * runs from src (as tests do), its twin below dist, because Node loads no TypeScript.
  */
 export function workerFile(moduleUrl: string, name: string): string {
-  const file = fileURLToPath(new URL(`./${name}.js`, moduleUrl));
+  const file = fileURLToPath(new URL(`./${name}.cjs`, moduleUrl));
   return moduleUrl.endsWith(".ts") ? file.replace(/\/src\/([^/]+\/[^/]+)$/, "/dist/$1") : file;
 }
 

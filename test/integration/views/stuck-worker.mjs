@@ -1,6 +1,6 @@
 // The real view worker, whose first thread gets stuck in a system call when the fifo named in STUCK_FIFO appears.
 import { existsSync, openSync, writeFileSync } from "node:fs";
-import "../../../dist/views/view-worker.js";
+import "../../../dist/views/view-worker.cjs";
 
 const fifo = process.env.STUCK_FIFO;
 setInterval(() => {
