@@ -101,6 +101,9 @@ const BASE = archive(
   file("d/sub/deep", "deep"),
   file("f", "file"),
   symlink("link", "f"),
+  // Out of the image's tree, where the store's own files lie, if anybody followed it there.
+  symlink("out", "../../../../usr"),
+  symlink("far", "/d/sub"),
 );
 
 const AGREED: readonly [string, ...Buffer[][]][] = [
@@ -131,6 +134,13 @@ const AGREED: readonly [string, ...Buffer[][]][] = [
   ],
   ["a whiteout below a lower symlink to a directory", [whiteout("lib/a")]],
   ["a directory over a lower symlink, by name", [directory("lib"), file("lib/x", "x")]],
+  ["a lower symlink replaced by a directory", [directory("link"), file("link/in", "in")]],
+  [
+    "a lower symlink replaced by a directory and, a layer later, by a symlink",
+    [directory("link"), file("link/in", "in")],
+    [symlink("link", "d")],
+  ],
+  ["files below lower symlinks that lead out", [file("out/x", "x"), file("far/y", "y")]],
   ["a lower directory replaced by a file", [file("d", "now a file")]],
   [
     "a lower directory replaced by a file and, a layer later, by a directory",
@@ -222,17 +232,32 @@ describe("where umoci does otherwise, we follow the specification:", () => {
     });
   });
 
+  it("an entry below a lower file has a directory in that one's place", async () => {
+    const { tree, mounted } = await unpack(BASE, archive(file("f/in", "in")));
+    expect(tree.get("f")).toMatchObject({ type: "directory", mode: "755", owner: "0:0" });
+    expect(readFileSync(path.join(mounted, "f/in"), "utf8")).toBe("in");
+  });
+
   it("attributes of an overlay in a layer do nothing", async () => {
     const value = (text: string) => Buffer.from(text);
     const xattrs = [
       { name: bytes("trusted.overlay.opaque"), value: value("y") },
       { name: bytes("trusted.overlay.redirect"), value: value("/usr") },
       { name: bytes("user.overlay.opaque"), value: value("y") },
+      { name: bytes("trusted.overlay.metacopy"), value: value("") },
+      { name: bytes("trusted.overlay.whiteout"), value: value("") },
     ];
-    const { tree } = await unpack(BASE, archive(directory("d", { xattrs })));
-    expect(tree.has("d/one")).toBe(true);
-    expect(tree.get("d")?.xattrs).toBe("");
+    const layer = archive(directory("d", { xattrs }), file("d/one", "own", { xattrs }));
+    const { tree, mounted } = await unpack(BASE, layer);
+    expect(tree.has("d/two")).toBe(true);
+    for (const name of ["d", "d/one"]) expect(tree.get(name)?.xattrs).toBe("");
+    expect(readFileSync(path.join(mounted, "d/one"), "utf8")).toBe("own");
   });
+});
+
+it("a layer of no bytes at all is an empty one", async () => {
+  const { tree } = await unpack(BASE, Buffer.alloc(0));
+  expect(tree).toEqual((await unpack(BASE)).tree);
 });
 
 describe("the same layer", () => {
@@ -301,6 +326,16 @@ const REFUSED: readonly [string, readonly (Buffer | string)[]][] = [
     [extended("x", record("SCHILY.devmajor", "4096")), rawHeader({ type: "3" }), "4096:0"],
   ],
   ["type of no file", [rawHeader({ type: "M" }), 'type "M"']],
+  ["a name of nothing", [file(""), "root"]],
+  ["a size below zero", [rawHeader({ name: "x", size: Buffer.alloc(12, 0xff) }), "negative size"]],
+  [
+    "a size that is larger than the archive",
+    [rawHeader({ name: "x", size: "77777777777\0" }), '"x"'],
+  ],
+  [
+    "a size that no number holds",
+    [extended("x", record("size", "9".repeat(20))), rawHeader({}), "size"],
+  ],
 ];
 
 describe("refused whole, by name of layer, entry and rule, with the store as before:", () => {

@@ -213,6 +213,12 @@ it("libarchive's attributes are taken, as bsdtar writes them", async () => {
   const tar = archive(ROOT, pax(records, file("f")));
   const tree = readTree(await unpack(gzipSync(tar), tar));
   expect(tree.get("f")?.xattrs).toBe("user.name with\\075signs=0x0076616c7565");
+  const target = path.join(root, "bsdtar");
+  mkdirSync(target, { mode: 0o755 });
+  execFileSync("bsdtar", ["-C", target, "--numeric-owner", "--xattrs", "-xpf", "-"], {
+    input: tar,
+  });
+  expect(readTree(target).get("f")).toEqual(tree.get("f"));
 });
 
 describe("compression:", () => {
