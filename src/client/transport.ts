@@ -32,6 +32,8 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
   /** The call fails with UnavailableError after this many milliseconds. Unset: no limit. */
   readonly timeoutMs?: number;
+  /** The call sends its result alone, no progress. */
+  readonly quiet?: boolean;
 }
 
 type Method<I extends DescMessage, O extends DescMessage> = DescMethod & { input: I; output: O };
@@ -191,6 +193,7 @@ class Call {
       "content-type": "application/grpc+proto",
       te: "trailers",
       "varve-request-id": options.requestId,
+      ...(options.quiet === true ? { "varve-quiet": "1" } : {}),
       ...(options.timeoutMs === undefined ? {} : { "grpc-timeout": `${options.timeoutMs}m` }),
     });
     // Trailers-only answers carry the status in the headers.

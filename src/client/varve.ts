@@ -86,7 +86,10 @@ async function last<M extends { readonly progress?: Progress | undefined }, T>(
   return value;
 }
 
-const signalOf = ({ signal }: WorkOptions) => (signal === undefined ? {} : { signal });
+const callOptionsOf = ({ signal, onProgress }: WorkOptions) => ({
+  ...(signal === undefined ? {} : { signal }),
+  quiet: onProgress === undefined,
+});
 
 /** A connection to a daemon. */
 export class Varve {
@@ -126,7 +129,7 @@ export class Varve {
     const platforms = platform === undefined ? [] : [platform];
     const stream = this.client.pullImage(
       { reference, platforms, access: { username, password } },
-      signalOf(options),
+      callOptionsOf(options),
     );
     return last(stream, options, ({ image }) => image);
   }
@@ -135,7 +138,11 @@ export class Varve {
   async load(archive: string, options: WorkOptions = {}): Promise<LoadedImage[]> {
     const images: LoadedImage[] = [];
     const request = { path: path.resolve(archive) };
-    for await (const message of this.client.loadImages(request, undefined, signalOf(options))) {
+    for await (const message of this.client.loadImages(
+      request,
+      undefined,
+      callOptionsOf(options),
+    )) {
       if (message.progress !== undefined) options.onProgress?.(message.progress);
       if (message.loaded !== undefined) images.push(message.loaded);
     }
@@ -145,7 +152,7 @@ export class Varve {
   /** Writes an image to an OCI archive. */
   async save(reference: string, archive: string, options: WorkOptions = {}): Promise<void> {
     const request = { references: [reference], path: path.resolve(archive) };
-    for await (const { progress } of this.client.saveImages(request, signalOf(options))) {
+    for await (const { progress } of this.client.saveImages(request, callOptionsOf(options))) {
       if (progress !== undefined) options.onProgress?.(progress);
     }
   }
@@ -155,7 +162,7 @@ export class Varve {
     const { name = "", target, readOnly = false, pull = "missing", io = "" } = options;
     const stream = this.client.mountView(
       { image, name, target: target ? path.resolve(target) : "", readOnly, pull, io },
-      signalOf(options),
+      callOptionsOf(options),
     );
     return new MountedView(this.client, await last(stream, options, ({ view }) => view));
   }
@@ -200,7 +207,7 @@ export class MountedView {
     const { changes = [], message = "", author = "" } = options;
     const stream = this.#client.commitView(
       { name: this.id, reference, changes: [...changes], message, author },
-      signalOf(options),
+      callOptionsOf(options),
     );
     return last(stream, options, ({ image }) => image);
   }

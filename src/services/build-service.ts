@@ -16,7 +16,7 @@ import type {
 } from "./gen/varve/v1/varve_pb.js";
 import type { CallContext, Handlers } from "./grpc-adapter.js";
 import { toCommitted, toProgress } from "./messages.js";
-import type { ProgressEvent } from "./progress-stream.js";
+import { isQuiet, type ProgressEvent } from "./progress-stream.js";
 import { toAccess } from "./registry-service.js";
 import { parsePolicy } from "./use-cases/pull-image.js";
 
@@ -47,9 +47,10 @@ async function* build(
 async function run(
   core: Core,
   request: CommitStepRequest,
-  { signal, caller }: CallContext,
+  context: CallContext,
   channel: Channel<Response>,
 ): Promise<void> {
+  const { signal, caller } = context;
   if (request.steps.some(({ kind }) => kind !== "change")) {
     ownersOnly(caller, "build step", "RUN and COPY would work as the daemon; mount a view instead");
   }
@@ -62,7 +63,7 @@ async function run(
     access: toAccess(request.access, caller),
     sourceDateEpoch: sourceDateEpoch === undefined ? undefined : Number(sourceDateEpoch),
     observer: {
-      onProgress: progressTo(channel),
+      onProgress: isQuiet(context) ? () => undefined : progressTo(channel),
       onStarted: (number, instruction) => void channel.push({ started: { number, instruction } }),
       onOutput: (output) => channel.push({ output }),
       onFinished: (number, id, cached) => void channel.push({ finished: { number, id, cached } }),

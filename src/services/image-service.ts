@@ -36,7 +36,7 @@ import {
 import { withProgress } from "./progress-stream.js";
 import { toAccess } from "./registry-service.js";
 import { describeImage, parsePolicy } from "./use-cases/pull-image.js";
-import { unpackImage } from "./use-cases/unpack-image.js";
+import { type UnpackedImage, unpackImage } from "./use-cases/unpack-image.js";
 
 type ImageMethods =
   | "loadImages"
@@ -151,8 +151,9 @@ async function history(core: Core, reference: string) {
 async function* load(
   core: Core,
   requests: AsyncIterable<LoadImagesRequest>,
-  { signal, caller }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof LoadImagesResponseSchema>> {
+  const { signal, caller } = context;
   const iterator = requests[Symbol.asyncIterator]();
   const first = await iterator.next();
   const options = first.done === true ? undefined : first.value.options;
@@ -160,13 +161,10 @@ async function* load(
     throw new InvalidArgumentError("load images: the first message must carry the options");
   }
   const source = options.path === "" ? chunksOf(iterator) : await sourceAt(caller, options.path);
-  const work = withProgress((onProgress) =>
-    loadImages(core.images, source, {
-      ...platformsOf(options),
-      onProgress,
-      signal,
-      collectGarbage: () => core.garbage.run(),
-    }),
+  const loading = { ...platformsOf(options), signal, collectGarbage: () => core.garbage.run() };
+  const work = withProgress(
+    (onProgress) => loadImages(core.images, source, { ...loading, onProgress }),
+    context,
   );
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };
@@ -215,8 +213,9 @@ function checkFormat(format: string): SaveFormat {
 async function* save(
   core: Core,
   request: SaveImagesRequest,
-  { signal, caller }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof SaveImagesResponseSchema>> {
+  const { signal, caller } = context;
   const { references, platforms } = request;
   if (references.length === 0) throw new InvalidArgumentError("save images: name at least one");
   const options = {
@@ -237,8 +236,9 @@ async function* save(
     await saveForGuest(core, caller, references, file, options);
     return await tellSaved(core, references);
   }
-  const work = withProgress((onProgress) =>
-    saveImages(core.images, references, file, { ...options, onProgress }),
+  const work = withProgress(
+    (onProgress) => saveImages(core.images, references, file, { ...options, onProgress }),
+    context,
   );
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };
@@ -275,14 +275,17 @@ async function tellSaved(core: Core, references: readonly string[]): Promise<voi
 async function* unpack(
   core: Core,
   request: UnpackImageRequest,
-  { signal }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof UnpackImageResponseSchema>> {
+  const { signal } = context;
   const { reference, platform } = request;
-  const work = withProgress((onProgress) =>
-    unpackImage(core, { reference, platform, onProgress, signal }, async ({ image, chainId }) => {
-      core.events.publish("image", "unpack", image.id, { name: image.reference });
-      return chainId ?? "";
-    }),
+  const unpacked = async ({ image, chainId }: UnpackedImage) => {
+    core.events.publish("image", "unpack", image.id, { name: image.reference });
+    return chainId ?? "";
+  };
+  const work = withProgress(
+    (onProgress) => unpackImage(core, { reference, platform, onProgress, signal }, unpacked),
+    context,
   );
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };

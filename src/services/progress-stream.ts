@@ -1,5 +1,7 @@
 /** From callbacks of running work to a stream that no reader can be flooded by. */
 
+import type { CallContext } from "./grpc-adapter.js";
+
 /** One step of long work on one object. */
 export interface ProgressEvent {
   readonly id: string;
@@ -7,6 +9,14 @@ export interface ProgressEvent {
   /** Bytes; total 0 when unknown. */
   readonly current: number;
   readonly total: number;
+}
+
+/** The field of a request's metadata by which a client says that it wants the result alone. */
+const QUIET_HEADER = "varve-quiet";
+
+/** True for a call that gets no messages of progress. */
+export function isQuiet(context: Pick<CallContext, "header">): boolean {
+  return context.header(QUIET_HEADER) === "1";
 }
 
 /** What is waiting for the reader. */
@@ -21,10 +31,18 @@ const REST_MS = 20;
  * Runs `work` and yields its progress, then its result. No action of an id is left out, but of each only the
  * latest figures wait for the reader, at most ten times a second; a new action waits for no more than a fiftieth
  * of one. Rejects as `work` does. The work goes on when the reader leaves: cancel it by its own signal.
+ *
+ * @param context of a call that may be quiet: then there is no progress, since telling that of a hundred layers takes
+ *   longer than what is told
  */
 export async function* withProgress<R>(
   work: (report: (event: ProgressEvent) => void) => Promise<R>,
+  context: Pick<CallContext, "header">,
 ): AsyncGenerator<StreamItem<R>, void, undefined> {
+  if (isQuiet(context)) {
+    yield { result: await work(() => undefined) };
+    return;
+  }
   const queue = new ProgressQueue();
   const outcome = work((event) => queue.push(event)).then(
     (result) => ({ result }),

@@ -79,8 +79,9 @@ export function toAccess(access: RegistryAccess | undefined, { isOwner }: Caller
 async function* pull(
   core: Core,
   request: PullImageRequest,
-  { signal, caller }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>> {
+  const { signal, caller } = context;
   const { reference, platforms, allPlatforms, noUnpack } = request;
   const options = {
     ...{ reference, platforms, allPlatforms, signal },
@@ -88,7 +89,7 @@ async function* pull(
     unpack: !noUnpack,
     access: toAccess(request.access, caller),
   };
-  const work = withProgress((onProgress) => pullImage(core, { ...options, onProgress }));
+  const work = withProgress((onProgress) => pullImage(core, { ...options, onProgress }), context);
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };
     else yield { image: item.result };
@@ -98,12 +99,13 @@ async function* pull(
 async function* push(
   core: Core,
   request: PushImageRequest,
-  { signal, caller }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof PushImageResponseSchema>> {
+  const { signal, caller } = context;
   const { reference, destination, platform, allPlatforms } = request;
   const access = toAccess(request.access, caller);
   const options = { reference, destination, platform, allPlatforms, access, signal };
-  const work = withProgress((onProgress) => pushImage(core, { ...options, onProgress }));
+  const work = withProgress((onProgress) => pushImage(core, { ...options, onProgress }), context);
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };
     else yield { image: { ...item.result, size: BigInt(item.result.size) } };

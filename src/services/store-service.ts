@@ -72,13 +72,14 @@ async function* events(
 async function* check(
   core: Core,
   { verifyContent, repair }: CheckStoreRequest,
-  { signal }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof CheckStoreResponseSchema>> {
+  const { signal } = context;
   const faults: StoreFault[] = [];
   const onFault = (fault: StoreFault) => faults.push(fault);
   const work = (onProgress: CheckOptions["onProgress"] & object) =>
     checkStore(core, { verifyContent, repair, signal, onFault, onProgress });
-  for await (const item of withProgress(work)) {
+  for await (const item of withProgress(work, context)) {
     for (const fault of faults.splice(0)) yield { fault: toStoreFault(fault) };
     if ("progress" in item) yield { progress: toProgress(item.progress) };
     else yield { summary: toCheckSummary(item.result) };

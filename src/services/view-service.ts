@@ -94,8 +94,9 @@ async function usage({ views }: Core, { id }: ViewRow) {
 async function* mount(
   core: Core,
   request: MountViewRequest,
-  { signal, caller }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof MountViewResponseSchema>> {
+  const { signal, caller } = context;
   const { image, name, target, readOnly, platform } = request;
   const pull = parsePolicy(request.pull, "never");
   if (target !== "") {
@@ -120,7 +121,7 @@ async function* mount(
     signal,
     isForGuest: !caller.isOwner,
   };
-  const work = withProgress((onProgress) => mountView(core, { ...options, onProgress }));
+  const work = withProgress((onProgress) => mountView(core, { ...options, onProgress }), context);
   for await (const item of work) {
     if ("progress" in item) yield { progress: toProgress(item.progress) };
     else yield { view: await message(core, item.result, false) };
@@ -130,8 +131,9 @@ async function* mount(
 async function* commit(
   core: Core,
   request: CommitViewRequest,
-  { signal }: CallContext,
+  context: CallContext,
 ): AsyncGenerator<MessageInitShape<typeof CommitViewResponseSchema>> {
+  const { signal } = context;
   const { sourceDateEpoch } = request;
   const options = {
     ...request,
@@ -139,7 +141,7 @@ async function* commit(
     signal,
     sourceDateEpoch: sourceDateEpoch === undefined ? undefined : Number(sourceDateEpoch),
   };
-  const work = withProgress((onProgress) => commitView(core, { ...options, onProgress }));
+  const work = withProgress((onProgress) => commitView(core, { ...options, onProgress }), context);
   for await (const item of work) {
     if ("progress" in item) {
       yield { progress: toProgress(item.progress) };

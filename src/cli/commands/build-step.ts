@@ -182,7 +182,7 @@ async function build(
     ...(flags.timestamp === undefined ? {} : { sourceDateEpoch: flags.timestamp }),
   };
   let image: CommittedImage | undefined;
-  const stream = client.commitStep(request, { signal: cli.signal });
+  const stream = client.commitStep(request, { signal: cli.signal, quiet: isQuiet });
   await followProgress(stream, display, async (message) => {
     image = message.image ?? image;
     if (isQuiet || message.progress !== undefined) return;

@@ -113,7 +113,7 @@ async function commit(
     ...(epoch === undefined ? {} : { sourceDateEpoch: epoch }),
   };
   let image: CommittedImage | undefined;
-  const stream = client.commitView(request, { signal: cli.signal });
+  const stream = client.commitView(request, { signal: cli.signal, quiet: flags.quiet === true });
   await followProgress(stream, display, (message) => {
     image = message.image ?? image;
   });

@@ -53,7 +53,10 @@ async function load(cli: CliContext, flags: LoadFlags): Promise<void> {
     platforms: flags.platform ?? [],
     allPlatforms: flags.allPlatforms === true,
   };
-  const stream = client.loadImages(options, source.archive, { signal: cli.signal });
+  const stream = client.loadImages(options, source.archive, {
+    signal: cli.signal,
+    quiet: flags.quiet === true,
+  });
   await followProgress(stream, display, ({ loaded }) => {
     if (loaded === undefined) return;
     display.clear();

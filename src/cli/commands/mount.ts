@@ -113,7 +113,7 @@ async function mount(
     access: registryAccess(cli, {}),
   };
   let view: View | undefined;
-  const stream = client.mountView(request, { signal: cli.signal });
+  const stream = client.mountView(request, { signal: cli.signal, quiet: flags.quiet === true });
   await followProgress(stream, display, (message) => {
     view = message.view ?? view;
   });

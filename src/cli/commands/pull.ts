@@ -51,9 +51,13 @@ export function define(command: VarveCommand, cli: CliContext): void {
 async function* pullMessages(
   cli: CliContext,
   request: { readonly reference: string } & Parameters<VarveClient["pullImage"]>[0],
+  quiet: boolean,
 ): AsyncGenerator<{ progress?: ProgressStep | undefined; image?: PulledImage | undefined }> {
   const client = await cli.connect();
-  for await (const { progress, image } of client.pullImage(request, { signal: cli.signal })) {
+  for await (const { progress, image } of client.pullImage(request, {
+    signal: cli.signal,
+    quiet,
+  })) {
     const isBlob = progress?.id.startsWith("sha256:") !== false;
     yield { image, progress: isBlob ? progress : { ...progress, id: request.reference } };
   }
@@ -71,15 +75,16 @@ async function pull(cli: CliContext, reference: string, flags: PullFlags): Promi
     noUnpack: !flags.unpack,
     access: registryAccess(cli, flags),
   };
-  const display = createProgress(cli.stderr, flags.quiet === true, cli.env);
+  const isQuiet = flags.quiet === true;
+  const display = createProgress(cli.stderr, isQuiet, cli.env);
   // At once: connecting, and a registry's first answer, may take a while.
   display.update({ id: reference, action: "resolving", current: 0n, total: 0n });
   let image: PulledImage | undefined;
-  await followProgress(pullMessages(cli, request), display, (message) => {
+  await followProgress(pullMessages(cli, request, isQuiet), display, (message) => {
     image = message.image ?? image;
   });
   if (image === undefined) throw new BaseError("SYSCALL", "pull: the daemon sent no image");
-  if (flags.quiet === true) return cli.print(image.digest);
+  if (isQuiet) return cli.print(image.digest);
   const name = familiarName(image.reference);
   cli.print(`Digest: ${image.digest}`);
   cli.print(

@@ -56,9 +56,13 @@ async function push(
   const client = await cli.connect();
   const display = createProgress(cli.stderr, flags.quiet === true, cli.env);
   let image: PushedImage | undefined;
-  await followProgress(client.pushImage(request, { signal: cli.signal }), display, (message) => {
-    image = message.image ?? image;
-  });
+  await followProgress(
+    client.pushImage(request, { signal: cli.signal, quiet: flags.quiet === true }),
+    display,
+    (message) => {
+      image = message.image ?? image;
+    },
+  );
   if (image === undefined) throw new BaseError("SYSCALL", "push: the daemon sent no image");
   if (image.notice !== "" && flags.quiet !== true) cli.warn(`varve: ${image.notice}`);
   if (flags.quiet === true) return cli.print(image.digest);

@@ -48,7 +48,7 @@ async function save(cli: CliContext, references: string[], flags: SaveFlags): Pr
     path: target.path,
     platforms: flags.platform ?? [],
   };
-  const stream = client.saveImages(request, { signal: cli.signal });
+  const stream = client.saveImages(request, { signal: cli.signal, quiet: flags.quiet === true });
   await followProgress(stream, display, async ({ chunk }) => {
     if (chunk.length > 0 && target.stream !== undefined) await write(target.stream, chunk);
   });

@@ -30,7 +30,7 @@ async function unpack(cli: CliContext, reference: string, flags: UnpackFlags): P
   const display = createProgress(cli.stderr, flags.quiet === true, cli.env);
   const request = { reference, platform: flags.platform ?? "" };
   let chainId = "";
-  const stream = client.unpackImage(request, { signal: cli.signal });
+  const stream = client.unpackImage(request, { signal: cli.signal, quiet: flags.quiet === true });
   await followProgress(stream, display, (message) => {
     if (message.chainId !== "") chainId = message.chainId;
   });

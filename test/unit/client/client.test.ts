@@ -42,6 +42,16 @@ describe("VarveClient", () => {
     expect(response.reference).toBe("ä→b");
   });
 
+  it("says of a call that it is to be quiet", async () => {
+    const { client } = await connectTo({
+      tagImage: (_, { header }) => ({ reference: header("varve-quiet") ?? "" }),
+    });
+    const told = [{ quiet: true }, { quiet: false }, {}].map(async (options) => {
+      return (await client.tagImage({ source: "a" }, options)).reference;
+    });
+    expect(await Promise.all(told)).toEqual(["1", "", ""]);
+  });
+
   it("serves many calls at once over one connection", async () => {
     const { client } = await connectTo({
       tagImage: async ({ source }) => {

@@ -2,8 +2,11 @@ import { describe, expect, it } from "vitest";
 import {
   type ProgressEvent,
   type StreamItem,
-  withProgress,
+  withProgress as withProgressFor,
 } from "../../../src/services/progress-stream.js";
+
+const withProgress = <R>(work: (report: (event: ProgressEvent) => void) => Promise<R>) =>
+  withProgressFor(work, { header: () => undefined });
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -21,6 +24,15 @@ describe("withProgress", () => {
   it("ends with the result", async () => {
     const items = await collect(withProgress(async () => 42));
     expect(items).toEqual([{ result: 42 }]);
+  });
+
+  it("gives a quiet call the result alone", async () => {
+    const header = (name: string) => (name === "varve-quiet" ? "1" : undefined);
+    const work = async (report: (event: ProgressEvent) => void) => {
+      report(event("a", "unpacking", 1));
+      return 42;
+    };
+    expect(await collect(withProgressFor(work, { header }))).toEqual([{ result: 42 }]);
   });
 
   it("rejects as the work does, after its progress", async () => {
