@@ -6,6 +6,7 @@
 
 #include "arguments.hh"
 #include "deflate.hh"
+#include "gunzip.hh"
 #include "pool_call.hh"
 #include "sha256.hh"
 
@@ -79,7 +80,16 @@ int64_t FinishHash(const Hash& hash, const Bytes& out) {
   return 0;
 }
 
+// undefined without ISA-L.
+napi_value ContinueCrc32(napi_env env, uint32_t crc, const Slice& data) {
+  napi_value nothing = nullptr;
+  if (CanGunzip()) return MakeNumber(env, Crc32(crc, data.data, data.length));
+  napi_get_undefined(env, &nothing);
+  return nothing;
+}
+
 constexpr Method kMethods[] = {
+    {"crc32", Bind<ContinueCrc32>},
     {"createSha256", Bind<CreateSha256>},
     {"hashAsync", Bind<HashAsync>},
     {"finishHash", Bind<FinishHash>},

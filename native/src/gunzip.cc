@@ -9,6 +9,7 @@
 #if __has_include(<isa-l/igzip_lib.h>)
 
 #include <dlfcn.h>
+#include <isa-l/crc.h>
 #include <isa-l/igzip_lib.h>
 
 namespace varve {
@@ -20,7 +21,10 @@ struct Library {
   decltype(&isal_inflate_init) init = nullptr;
   decltype(&isal_inflate_reset) reset = nullptr;
   decltype(&isal_inflate) inflate = nullptr;
-  bool isComplete() const { return init != nullptr && reset != nullptr && inflate != nullptr; }
+  decltype(&crc32_gzip_refl) crc32 = nullptr;
+  bool isComplete() const {
+    return init != nullptr && reset != nullptr && inflate != nullptr && crc32 != nullptr;
+  }
 };
 
 // Loaded rather than linked, so that one build runs with the library and without it.
@@ -32,6 +36,7 @@ const Library& Load() {
     to.init = reinterpret_cast<decltype(to.init)>(::dlsym(handle, "isal_inflate_init"));
     to.reset = reinterpret_cast<decltype(to.reset)>(::dlsym(handle, "isal_inflate_reset"));
     to.inflate = reinterpret_cast<decltype(to.inflate)>(::dlsym(handle, "isal_inflate"));
+    to.crc32 = reinterpret_cast<decltype(to.crc32)>(::dlsym(handle, "crc32_gzip_refl"));
     return to;
   }();
   return library;
@@ -44,6 +49,10 @@ struct Gunzip::Inflater {
 };
 
 bool CanGunzip() { return Load().isComplete(); }
+
+uint32_t Crc32(uint32_t crc, const uint8_t* data, size_t length) {
+  return Load().crc32(crc, data, length);
+}
 
 Gunzip::Gunzip(int fd)
     : fd_(fd),
@@ -126,6 +135,7 @@ namespace varve {
 struct Gunzip::Inflater {};
 
 bool CanGunzip() { return false; }
+uint32_t Crc32(uint32_t, const uint8_t*, size_t) { return 0; }
 
 Gunzip::Gunzip(int fd) : fd_(fd) {}
 Gunzip::~Gunzip() = default;

@@ -1,4 +1,4 @@
-// Inflating gzip with ISA-L, where the library is installed.
+// Inflating gzip, and its checksum, with ISA-L, where the library is installed.
 #pragma once
 
 #include <atomic>
@@ -10,6 +10,9 @@ namespace varve {
 
 // Whether this addon was compiled with ISA-L's header and the library can be loaded.
 bool CanGunzip();
+
+// Continues gzip's checksum (CRC-32) of what came before, 0 at first. Only where CanGunzip().
+uint32_t Crc32(uint32_t crc, const uint8_t* data, size_t length);
 
 // Inflates a file of gzip members, one after another. Zeros and other bytes behind the last member
 // are ignored, as gzip(1) and igzip(1) do.

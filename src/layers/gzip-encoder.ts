@@ -66,7 +66,7 @@ export class GzipEncoder {
 
   /** Takes a copy of `chunk`. A promise, when there is one, must be awaited before the next call. */
   write(chunk: Buffer): Promise<void> | undefined {
-    this.#crc = crc32(chunk, this.#crc);
+    this.#crc = codecs.crc32(this.#crc, chunk, 0, chunk.length) ?? crc32(chunk, this.#crc);
     this.#size += chunk.length;
     for (let at = 0; at < chunk.length; ) {
       const end = Math.min(chunk.length, at + BLOCK_BYTES - this.#fill);
