@@ -60,13 +60,20 @@ const CHANGES: ReadonlySet<number> = new Set([
 const NEXT_PIECE_MS = 50;
 /** Whoever writes a megabyte at a time looks like one write without end. */
 const LONGEST_WRITE_MS = 500;
+/**
+ * A machine may be busier than these say. But as often as this thread had a core, whoever writes had one,
+ * too, so that its looks count as well.
+ */
+const NEXT_PIECE_TURNS = 20;
+const LONGEST_WRITE_TURNS = 200;
 /** Files whose last write may have been a piece. */
 const MAX_TRACKED = 64;
 
 /** Where a write may go on, and when its last piece came. */
 interface Piece {
   readonly end: number;
-  readonly at: number;
+  readonly atMs: number;
+  readonly atTurn: number;
 }
 
 /** See the file comment. One per session. */
@@ -78,6 +85,8 @@ export class Pause {
   #released: Promise<void> | undefined;
   #release: () => void = () => {};
   #isSettling = false;
+  /** How often this thread looked whether a next piece has come. */
+  #turn = 0;
 
   constructor(underWay: Waiting) {
     this.#underWay = underWay;
@@ -99,8 +108,14 @@ export class Pause {
     });
     const earlier = this.#underWay.settled();
     this.#isSettling = true;
-    const start = performance.now();
-    while (this.#isBetweenPieces() && performance.now() - start < LONGEST_WRITE_MS) await delay(1);
+    const start = { ms: performance.now(), turn: this.#turn };
+    for (const [node, { atMs }] of this.#pieces) {
+      if (start.ms - atMs > LONGEST_WRITE_MS) this.#pieces.delete(node);
+    }
+    while (this.#isBetweenPieces() && !this.#isLong(start)) {
+      await delay(1);
+      this.#turn++;
+    }
     this.#isSettling = false;
     await earlier;
   }
@@ -142,13 +157,21 @@ export class Pause {
   }
 
   #follow(node: NodeId, end: number): void {
-    this.#pieces.set(node, { end, at: performance.now() });
+    this.#pieces.set(node, { end, atMs: performance.now(), atTurn: this.#turn });
     if (this.#pieces.size > MAX_TRACKED) this.#pieces.delete(this.#pieces.keys().next().value!);
   }
 
+  #isLong(since: { ms: number; turn: number }): boolean {
+    const turns = this.#turn - since.turn;
+    return performance.now() - since.ms > LONGEST_WRITE_MS && turns > LONGEST_WRITE_TURNS;
+  }
+
   #isBetweenPieces(): boolean {
-    const since = performance.now() - NEXT_PIECE_MS;
-    for (const [node, { at }] of this.#pieces) if (at < since) this.#pieces.delete(node);
+    const nowMs = performance.now();
+    for (const [node, { atMs, atTurn }] of this.#pieces) {
+      const isLate = nowMs - atMs > NEXT_PIECE_MS && this.#turn - atTurn > NEXT_PIECE_TURNS;
+      if (isLate) this.#pieces.delete(node);
+    }
     return this.#pieces.size > 0;
   }
 }

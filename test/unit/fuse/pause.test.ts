@@ -137,6 +137,17 @@ describe("a write that comes in pieces", () => {
     expect(isWriteHeld(5, 3 * MIB, MIB)).toBe(true);
   });
 
+  it("is waited for as often as this thread has a core, however long that takes", async () => {
+    isWriteHeld(5, 0, MIB);
+    const begun = pause.begin(flag);
+    // Nobody else has had a core meanwhile.
+    const until = performance.now() + 80;
+    while (performance.now() < until);
+    await setImmediate();
+    expect(isWriteHeld(5, MIB, 100)).toBe(false);
+    await begun;
+  });
+
   it("ends when no further piece comes", async () => {
     isWriteHeld(5, 0, MIB);
     await pause.begin(flag);
