@@ -27,6 +27,7 @@ type Columns = {
 /** Blobs. Every method is one statement and takes part in an open transaction. */
 export class BlobTable {
   readonly #get;
+  readonly #labels;
   readonly #list;
   readonly #totalBytes;
   readonly #insert;
@@ -35,6 +36,9 @@ export class BlobTable {
 
   constructor(sql: BetterSqlite3.Database) {
     this.#get = sql.prepare<[string], Columns>("SELECT * FROM blobs WHERE digest = ?");
+    this.#labels = sql.prepare<[string], Pick<Columns, "digest" | "labels">>(
+      "SELECT digest, labels FROM blobs WHERE digest IN (SELECT value FROM json_each(?))",
+    );
     this.#list = sql.prepare<[], Columns>("SELECT * FROM blobs ORDER BY digest");
     this.#totalBytes = sql
       .prepare<[], bigint>("SELECT coalesce(sum(size), 0) FROM blobs")
@@ -49,6 +53,12 @@ export class BlobTable {
   get(digest: Digest): BlobRow | undefined {
     const row = this.#get.get(digest);
     return row && decode(row);
+  }
+
+  /** The labels of those of `digests` that are there. */
+  labels(digests: readonly Digest[]): Map<Digest, Labels> {
+    const rows = this.#labels.all(JSON.stringify(digests));
+    return new Map(rows.map((row) => [row.digest, decodeLabels(row.labels)]));
   }
 
   /** Every blob, sorted by digest. */

@@ -39,6 +39,8 @@ type Columns = {
 /** Snapshots. Every method is one statement and takes part in an open transaction. */
 export class SnapshotTable {
   readonly #get;
+  readonly #chain;
+  readonly #labels;
   readonly #list;
   readonly #children;
   readonly #count;
@@ -48,6 +50,19 @@ export class SnapshotTable {
 
   constructor(sql: BetterSqlite3.Database) {
     this.#get = sql.prepare<[string], Columns>("SELECT * FROM snapshots WHERE name = ?");
+    this.#chain = sql
+      .prepare<[string], string>(
+        `WITH RECURSIVE chain (name, parent, depth) AS (
+           SELECT name, parent, 0 FROM snapshots WHERE name = ?
+           UNION ALL
+           SELECT lower.name, lower.parent, depth + 1
+           FROM chain JOIN snapshots AS lower ON lower.name = chain.parent
+         ) SELECT name FROM chain ORDER BY depth DESC`,
+      )
+      .pluck(true);
+    this.#labels = sql.prepare<[string], Pick<Columns, "name" | "labels">>(
+      "SELECT name, labels FROM snapshots WHERE name IN (SELECT value FROM json_each(?))",
+    );
     this.#list = sql.prepare<[], Columns>("SELECT * FROM snapshots ORDER BY name");
     this.#children = sql.prepare<[string], Columns>(
       "SELECT * FROM snapshots WHERE parent = ? ORDER BY name",
@@ -65,6 +80,17 @@ export class SnapshotTable {
   get(name: string): SnapshotRow | undefined {
     const row = this.#get.get(name);
     return row && decode(row);
+  }
+
+  /** The names of a snapshot and of those that it stands on, base first; none when there is no such snapshot. */
+  chain(name: string): string[] {
+    return this.#chain.all(name);
+  }
+
+  /** The labels of those of `names` that are there. */
+  labels(names: readonly string[]): Map<string, Labels> {
+    const rows = this.#labels.all(JSON.stringify(names));
+    return new Map(rows.map((row) => [row.name, decodeLabels(row.labels)]));
   }
 
   /** Every snapshot, sorted by name. */

@@ -145,11 +145,10 @@ export class ChainIndexes {
    * @throws NotFoundError
    */
   layerDirs(chainId: Digest | undefined): string[] {
-    const directories: string[] = [];
-    for (let next = chainId; next !== undefined; next = this.#row(next).parent as Digest) {
-      directories.push(this.treeOf(next));
-    }
-    return directories.reverse();
+    if (chainId === undefined) return [];
+    const chain = this.#database.snapshots.chain(chainId);
+    if (chain.length === 0) throw notUnpacked(chainId);
+    return chain.map((name) => this.treeOf(name as Digest));
   }
 
   /** The nearest index at or below a chain, and the layers above that. */
@@ -174,6 +173,10 @@ export class ChainIndexes {
   #row(chainId: Digest): SnapshotRow {
     const row = this.#database.snapshots.get(chainId);
     if (row !== undefined) return row;
-    throw new NotFoundError(`snapshot ${chainId}: not found; unpack its image first`);
+    throw notUnpacked(chainId);
   }
+}
+
+function notUnpacked(chainId: Digest): NotFoundError {
+  return new NotFoundError(`snapshot ${chainId}: not found; unpack its image first`);
 }

@@ -22,8 +22,8 @@ export interface LayerToUnpack {
   readonly diffId: Digest;
   /** Set while the blob is still on its way: resolves when it is in the content store. */
   readonly arrival?: Promise<void>;
-  /** The blob was made or unpacked here before: however little there is of it, its content is wanted. */
-  readonly isKnown?: boolean;
+  /** Whether the blob was made or unpacked here before: however little there is of it, its content is wanted then. */
+  readonly isKnown?: () => boolean;
 }
 
 /** How far one layer is. */
@@ -111,10 +111,10 @@ export class Unpacker {
       parent: chainIds[position - 1],
       isTop: position === layers.length - 1,
     }));
-    const missing = steps.filter((step) => !this.#snapshots.has(step.chainId));
-    for (const step of steps) {
-      if (!missing.includes(step)) options.onProgress?.(progressOf(step, "exists"));
-    }
+    // What a snapshot stands on is there as well.
+    const known = steps.findLastIndex((step) => this.#snapshots.has(step.chainId));
+    for (const step of steps.slice(0, known + 1)) options.onProgress?.(progressOf(step, "exists"));
+    const missing = steps.slice(known + 1);
     this.#checkBlobs(missing);
     this.#chains.add(chainIds);
     try {
@@ -216,7 +216,7 @@ export class Unpacker {
         targetDir: draft.fsDir,
         subject: `layer ${descriptor.digest}`,
         privileged: this.#privileged,
-        limits: step.layer.isKnown === true ? { ...this.#limits, ratio: Infinity } : this.#limits,
+        limits: step.layer.isKnown?.() ? { ...this.#limits, ratio: Infinity } : this.#limits,
       },
       (bytes) => crew.report({ ...progressOf(step, "unpacking"), current: bytes }),
       crew.signal,

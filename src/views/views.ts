@@ -139,7 +139,9 @@ export class Views {
    * @throws InvalidArgumentError an ambiguous prefix
    */
   get(selector: string): ViewRow {
-    return selectView(this.#database.views.list(), selector);
+    const { views } = this.#database;
+    // Every call asks; to read a thousand rows for it takes longer than to mount.
+    return views.getByName(selector) ?? views.get(selector) ?? selectView(views.list(), selector);
   }
 
   /** True when the view is mounted and served. */

@@ -48,7 +48,11 @@ export async function mountView(core: Core, request: MountRequest): Promise<View
   if (name !== undefined) core.views.checkNewName(name);
   return withLease(core.database, [], async (lease) => {
     const image = await pullForUse(core, { ...request, reference: request.image, lease });
-    return unpackResolved(core, image, request, (unpacked) =>
+    // Of an image that is unpacked there is nothing to tell, and its layers may be a hundred.
+    const top = image.chainIds.at(-1);
+    const isUnpacked = top !== undefined && core.snapshots.has(top);
+    const options = isUnpacked ? { signal: request.signal } : request;
+    return unpackResolved(core, image, options, (unpacked) =>
       mountNew(core, request, unpacked, name, target),
     );
   });

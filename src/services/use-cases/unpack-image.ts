@@ -48,7 +48,7 @@ export async function unpackResolved<R>(
     core.images.touch(image.id);
     const layers = image.layers.map((descriptor, position) => {
       const diffId = image.diffIds[position]!;
-      return { descriptor, diffId, isKnown: isKnown(core, descriptor.digest, diffId) };
+      return { descriptor, diffId, isKnown: () => isKnown(core, descriptor.digest, diffId) };
     });
     const chainId = await core.unpacker.unpack(layers, o);
     labelDiffIds(core, image);
@@ -69,24 +69,20 @@ export function labelDiffIds(
   core: Core,
   image: Pick<ResolvedImage, "layers" | "diffIds" | "chainIds">,
 ): void {
-  // One transaction: an image may have a hundred layers, and each by itself would wait for the disk.
-  core.database.transaction(() => {
-    image.layers.forEach(({ digest }, position) => {
-      labelDiffId(core, digest, image.chainIds[position]!, image.diffIds[position]!);
+  const { content, database, snapshots } = core;
+  const digests = image.layers.map(({ digest }) => digest);
+  // An image may have a hundred layers, and each by itself would wait for the disk; mostly all is noted.
+  database.transaction(() => {
+    const blobOf = snapshots.blobsOf(image.chainIds);
+    // Unpacked layers may be without their blobs.
+    const labelsOf = database.blobs.labels(digests);
+    digests.forEach((digest, position) => {
+      const chainId = image.chainIds[position]!;
+      if (blobOf.get(chainId) !== digest) snapshots.setBlob(chainId, digest);
+      const labels = labelsOf.get(digest);
+      const diffId = image.diffIds[position]!;
+      if (labels === undefined || labels[UNCOMPRESSED_LABEL] === diffId) return;
+      content.setLabels(digest, { ...labels, [UNCOMPRESSED_LABEL]: diffId });
     });
   });
-}
-
-function labelDiffId(
-  { content, snapshots }: Core,
-  digest: Digest,
-  chainId: Digest,
-  diffId: Digest,
-): void {
-  snapshots.setBlob(chainId, digest);
-  // Unpacked layers may be without their blobs.
-  if (!content.has(digest)) return;
-  const { labels } = content.info(digest);
-  if (labels[UNCOMPRESSED_LABEL] === diffId) return;
-  content.setLabels(digest, { ...labels, [UNCOMPRESSED_LABEL]: diffId });
 }

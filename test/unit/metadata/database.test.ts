@@ -165,6 +165,27 @@ describe("the tables", () => {
     expect(database.snapshots.delete(base)).toBe(true);
   });
 
+  it("tell a whole chain of snapshots, base first, and what is noted of many at once", () => {
+    database = openDatabase(file);
+    const { blobs, snapshots } = database;
+    const names = chainIdsOf(["1", "2", "3", "4"].map(digestOf));
+    type Four = [typeof digest, typeof digest, typeof digest, typeof digest];
+    const [base, middle, top, missing] = names as Four;
+    const row = { kind: "committed", sizeBytes: 1, inodes: 1 } as const;
+    snapshots.insert({ ...row, name: base, labels: { a: "1" } });
+    snapshots.insert({ ...row, name: middle, parent: base });
+    snapshots.insert({ ...row, name: top, parent: middle, labels: { b: "2" } });
+    expect(snapshots.chain(top)).toEqual([base, middle, top]);
+    expect(snapshots.chain(base)).toEqual([base]);
+    expect(snapshots.chain(missing)).toEqual([]);
+    expect([...snapshots.labels([top, missing, base])].sort()).toEqual(
+      [[base, { a: "1" }] as const, [top, { b: "2" }] as const].sort(),
+    );
+    blobs.insert({ digest, size: 5, labels: { c: "3" } });
+    expect([...blobs.labels([digest, digestOf("another")])]).toEqual([[digest, { c: "3" }]]);
+    expect(blobs.labels([]).size).toBe(0);
+  });
+
   it("refuse a second view of the same name", () => {
     database = openDatabase(file);
     const view = {
