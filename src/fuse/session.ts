@@ -336,8 +336,10 @@ export class FuseSession implements Exchange {
   /** Lets a killed caller go whose request waits; the work goes on. Called by the operation table only. */
   interrupt(unique: number): void {
     // Others stay: an fsync or open that fails with EINTR is more than programs are prepared for.
-    if (!this.#waiting.releaseTheDying(unique)) return;
-    this.#turns.answer(unique >>> 0, Math.floor(unique / 2 ** 32), -EINTR);
+    this.#waiting.interrupted(unique, () => {
+      if (this.#isOver) return;
+      this.#turns.answer(unique >>> 0, Math.floor(unique / 2 ** 32), -EINTR);
+    });
   }
 
   /** Logs what a handler threw; what the caller gets is EIO. A FORGET that fails has no caller. */

@@ -4,6 +4,8 @@ import { readFileSync } from "node:fs";
 
 /** SIGKILL in a mask of signals; every fatal signal is turned into it. */
 const KILLED = 1n << 8n;
+/** How often a caller that was interrupted is looked at again. */
+const LOOK_AGAIN_MS = 50;
 
 /** See the file comment. */
 export class Waiting {
@@ -37,10 +39,19 @@ export class Waiting {
     this.#pending.set(done, isChange);
   }
 
-  /** When a request waits whose caller is about to die: forgets the caller, who is to be answered now. */
-  releaseTheDying(unique: number): boolean {
+  /**
+   * The caller of a request got a signal. Calls `letGo`, which is to answer, once the caller is about to die, at
+   * once or later: the kernel tells of the first signal only, which may have been a timer's.
+   */
+  interrupted(unique: number, letGo: () => void): void {
     const pid = this.#callers.get(unique);
-    return pid !== undefined && isBeingKilled(pid) && this.#callers.delete(unique);
+    if (pid === undefined) return;
+    if (isBeingKilled(pid)) {
+      this.#callers.delete(unique);
+      letGo();
+    } else {
+      setTimeout(() => this.interrupted(unique, letGo), LOOK_AGAIN_MS).unref();
+    }
   }
 }
 

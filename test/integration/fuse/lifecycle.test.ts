@@ -101,6 +101,38 @@ test("while an fsync waits for the disk, other requests are served", async () =>
   closeSync(fd);
 });
 
+const ALARMS =
+  "signal.signal(signal.SIGALRM, lambda *_: 0); signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)";
+
+test.each([
+  ["goes when it is killed", ""],
+  ["stays while signals come, and goes when it is killed", ALARMS],
+])("a caller whose fsync waits for the disk %s", async (_what, alarms) => {
+  const server = await start();
+  const { target } = server;
+  await server.ask({ kind: "holdSyncs", target });
+  const open = `os.open("${server.path("slow")}", os.O_CREAT | os.O_WRONLY)`;
+  const script = `import os, signal\nfd = ${open}\n${alarms}\nos.fsync(fd)`;
+  const caller = spawn("python3", ["-c", script], { stdio: "ignore" });
+  const gone = once(caller, "exit");
+  try {
+    await eventually(async () => (await server.report()).calls.fsync === 1);
+    if (alarms !== "") {
+      const status = () => readFileSync(`/proc/${caller.pid}/status`, "latin1");
+      await eventually(() => /^ShdPnd:.*2000$/m.test(status()));
+      // What the kernel says of signals is heard before this is.
+      expect(errorCode(() => statSync(server.path("missing")))).toBe("ENOENT");
+    }
+    caller.kill("SIGKILL");
+    expect(await gone).toEqual([null, "SIGKILL"]);
+    expect((await server.report()).calls.fsync).toBe(1);
+  } finally {
+    await server.ask({ kind: "releaseSyncs", target, result: 0 });
+    caller.kill("SIGKILL");
+    await gone;
+  }
+});
+
 test("the file system is destroyed only after the answers that it still owes", async () => {
   const server = await start();
   const { target } = server;
