@@ -27,7 +27,7 @@ type Columns = {
 /** Blobs. Every method is one statement and takes part in an open transaction. */
 export class BlobTable {
   readonly #get;
-  readonly #labels;
+  readonly #label;
   readonly #list;
   readonly #totalBytes;
   readonly #insert;
@@ -36,9 +36,11 @@ export class BlobTable {
 
   constructor(sql: BetterSqlite3.Database) {
     this.#get = sql.prepare<[string], Columns>("SELECT * FROM blobs WHERE digest = ?");
-    this.#labels = sql.prepare<[string], Pick<Columns, "digest" | "labels">>(
-      "SELECT digest, labels FROM blobs WHERE digest IN (SELECT value FROM json_each(?))",
-    );
+    this.#label = sql
+      .prepare<[string, string], [Digest, string | null]>(
+        `SELECT digest, labels ->> ? FROM blobs WHERE digest IN (SELECT value FROM json_each(?))`,
+      )
+      .raw(true);
     this.#list = sql.prepare<[], Columns>("SELECT * FROM blobs ORDER BY digest");
     this.#totalBytes = sql
       .prepare<[], bigint>("SELECT coalesce(sum(size), 0) FROM blobs")
@@ -55,10 +57,9 @@ export class BlobTable {
     return row && decode(row);
   }
 
-  /** The labels of those of `digests` that are there. */
-  labels(digests: readonly Digest[]): Map<Digest, Labels> {
-    const rows = this.#labels.all(JSON.stringify(digests));
-    return new Map(rows.map((row) => [row.digest, decodeLabels(row.labels)]));
+  /** One label of those of `digests` that are there: null where it is not set. */
+  label(digests: readonly Digest[], label: string): Map<Digest, string | null> {
+    return new Map(this.#label.all(`$.${JSON.stringify(label)}`, JSON.stringify(digests)));
   }
 
   /** Every blob, sorted by digest. */

@@ -1,6 +1,6 @@
 /** Content digests: "sha256:" and 64 lower-case hexadecimal digits. */
 
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { InvalidArgumentError } from "../system/errors.js";
 
 declare const digest: unique symbol;
@@ -34,7 +34,7 @@ export function hexOf(value: Digest): string {
 
 /** The digest of bytes in memory. */
 export function digestOf(data: Uint8Array | string): Digest {
-  return `sha256:${createHash("sha256").update(data).digest("hex")}` as Digest;
+  return `sha256:${hash("sha256", data, "hex")}` as Digest;
 }
 
 /**

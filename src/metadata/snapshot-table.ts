@@ -40,7 +40,7 @@ type Columns = {
 export class SnapshotTable {
   readonly #get;
   readonly #chain;
-  readonly #labels;
+  readonly #label;
   readonly #list;
   readonly #children;
   readonly #count;
@@ -60,9 +60,11 @@ export class SnapshotTable {
          ) SELECT name FROM chain ORDER BY depth DESC`,
       )
       .pluck(true);
-    this.#labels = sql.prepare<[string], Pick<Columns, "name" | "labels">>(
-      "SELECT name, labels FROM snapshots WHERE name IN (SELECT value FROM json_each(?))",
-    );
+    this.#label = sql
+      .prepare<[string, string], [string, string | null]>(
+        `SELECT name, labels ->> ? FROM snapshots WHERE name IN (SELECT value FROM json_each(?))`,
+      )
+      .raw(true);
     this.#list = sql.prepare<[], Columns>("SELECT * FROM snapshots ORDER BY name");
     this.#children = sql.prepare<[string], Columns>(
       "SELECT * FROM snapshots WHERE parent = ? ORDER BY name",
@@ -87,10 +89,9 @@ export class SnapshotTable {
     return this.#chain.all(name);
   }
 
-  /** The labels of those of `names` that are there. */
-  labels(names: readonly string[]): Map<string, Labels> {
-    const rows = this.#labels.all(JSON.stringify(names));
-    return new Map(rows.map((row) => [row.name, decodeLabels(row.labels)]));
+  /** One label of those of `names` that are there: null where it is not set. */
+  label(names: readonly string[], label: string): Map<string, string | null> {
+    return new Map(this.#label.all(`$.${JSON.stringify(label)}`, JSON.stringify(names)));
   }
 
   /** Every snapshot, sorted by name. */

@@ -151,14 +151,9 @@ export class SnapshotStore {
     return this.get(chainId).labels[BLOB_LABEL] as Digest | undefined;
   }
 
-  /** The same of many chains; those that are not there, or of which nothing is known, are left out. */
-  blobsOf(chainIds: readonly Digest[]): Map<Digest, Digest> {
-    const blobs = new Map<Digest, Digest>();
-    for (const [name, labels] of this.#database.snapshots.labels(chainIds)) {
-      const blob = labels[BLOB_LABEL];
-      if (blob !== undefined) blobs.set(name as Digest, blob as Digest);
-    }
-    return blobs;
+  /** The same of those chains that are there; null: not known. */
+  blobsOf(chainIds: readonly Digest[]): Map<Digest, Digest | null> {
+    return this.#database.snapshots.label(chainIds, BLOB_LABEL) as Map<Digest, Digest | null>;
   }
 
   /** Notes that; a chain that is not there is left alone. */

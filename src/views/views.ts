@@ -179,7 +179,7 @@ export class Views {
   async prepare(o: NewView): Promise<ViewRow> {
     const name = o.name ?? generateViewName((text) => this.#isTaken(text));
     this.checkNewName(name);
-    this.#snapshots.layerDirs(o.chainId); // throws for a chain that is not unpacked
+    if (o.chainId !== undefined) this.#snapshots.get(o.chainId); // throws when it is not unpacked
     const id = this.#directories.newId();
     const { image, imageId, manifestDigest, chainId, readOnly } = o;
     try {

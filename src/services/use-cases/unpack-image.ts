@@ -75,14 +75,13 @@ export function labelDiffIds(
   database.transaction(() => {
     const blobOf = snapshots.blobsOf(image.chainIds);
     // Unpacked layers may be without their blobs.
-    const labelsOf = database.blobs.labels(digests);
+    const diffIdOf = database.blobs.label(digests, UNCOMPRESSED_LABEL);
     digests.forEach((digest, position) => {
       const chainId = image.chainIds[position]!;
       if (blobOf.get(chainId) !== digest) snapshots.setBlob(chainId, digest);
-      const labels = labelsOf.get(digest);
       const diffId = image.diffIds[position]!;
-      if (labels === undefined || labels[UNCOMPRESSED_LABEL] === diffId) return;
-      content.setLabels(digest, { ...labels, [UNCOMPRESSED_LABEL]: diffId });
+      if (!diffIdOf.has(digest) || diffIdOf.get(digest) === diffId) return;
+      content.setLabels(digest, { ...content.info(digest).labels, [UNCOMPRESSED_LABEL]: diffId });
     });
   });
 }

@@ -178,12 +178,16 @@ describe("the tables", () => {
     expect(snapshots.chain(top)).toEqual([base, middle, top]);
     expect(snapshots.chain(base)).toEqual([base]);
     expect(snapshots.chain(missing)).toEqual([]);
-    expect([...snapshots.labels([top, missing, base])].sort()).toEqual(
-      [[base, { a: "1" }] as const, [top, { b: "2" }] as const].sort(),
+    expect(snapshots.label([top, missing, base], "a")).toEqual(
+      new Map([
+        [base, "1"],
+        [top, null],
+      ]),
     );
-    blobs.insert({ digest, size: 5, labels: { c: "3" } });
-    expect([...blobs.labels([digest, digestOf("another")])]).toEqual([[digest, { c: "3" }]]);
-    expect(blobs.labels([]).size).toBe(0);
+    const label = 'some.org/a "name" of $[0]';
+    blobs.insert({ digest, size: 5, labels: { [label]: "3" } });
+    expect(blobs.label([digest, digestOf("another")], label)).toEqual(new Map([[digest, "3"]]));
+    expect(blobs.label([], label).size).toBe(0);
   });
 
   it("refuse a second view of the same name", () => {
