@@ -11,7 +11,9 @@
  *   copy-up reads what is written after it. Programs and libraries are passthrough all the same, so
  *   that all views (and the host) share their pages: the kernel maps them from the lower file, as
  *   kernel overlayfs does, but sends read(2) here (DIRECT_IO), so that reading stays right after
- *   copy-up. Only the open of execve(2) reads by passthrough: no such file can be written to.
+ *   copy-up. Only the open of execve(2) reads by passthrough: no such file can be written to. Whoever
+ *   opens without following symlinks walks a tree to read it, and gets the cache, of a program too
+ *   (unless that is open by passthrough): loaders follow them, and nobody shares what is only read.
  *
  * When a program is copied up while it is open, the kernel must take a new inode for what follows,
  * since the old one stays bound to the lower file: the next OPEN is answered ESTALE, the kernel looks
@@ -133,7 +135,8 @@ export class OpenFiles {
     this.#undo();
     const isUpper = this.#isUpper(id);
     const file = this.#byNode.get(id) ?? this.#add(id, isUpper);
-    const wantsThrough = file.cached === 0 && (file.through > 0 || this.#wantsThrough(id, isUpper));
+    const wantsThrough =
+      file.cached === 0 && (file.through > 0 || this.#wantsThrough(id, isUpper, flags));
     if (wantsThrough && (file.backingId !== 0 || this.#register(file))) {
       this.#count(file, "through", 1);
       this.#tree.backing.tally?.add(TALLIED.passthroughOpens, 1);
@@ -231,11 +234,11 @@ export class OpenFiles {
     return tree.statUpper(tree.node(id)!) < 0 ? S_ISUID : tree.stat[STAT_MODE]!;
   }
 
-  #wantsThrough(id: NodeId, isUpper: boolean): boolean {
+  #wantsThrough(id: NodeId, isUpper: boolean, flags: number): boolean {
     const { index, lowerAttributes, writable } = this.#tree;
     if (isUpper) return true;
     if (!writable) return index.attributes(id, lowerAttributes).size >= PASSTHROUGH_FROM;
-    return this.#programs.has(id);
+    return (flags & O_NOFOLLOW) === 0 && this.#programs.has(id);
   }
 
   #add(id: NodeId, isUpper: boolean): OpenFile {

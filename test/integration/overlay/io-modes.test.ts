@@ -40,7 +40,7 @@ for step in range(250):
     fd, path = r.choice(fds) if fds else (-1, "")
     at, length = r.randrange(320000), r.randrange(1, 9000)
     if what <= 3 and len(fds) < 12:
-        flags = r.choice([os.O_RDONLY, os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_CREAT, os.O_RDWR | os.O_TRUNC])
+        flags = r.choice([os.O_RDONLY, os.O_NOFOLLOW, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_CREAT, os.O_RDWR | os.O_TRUNC])
         got = attempt(os.open, name, flags, 0o755)
         fds.append((got, name)); got = "opened"
     elif what == 4 and fds: fds.remove((fd, path)); got = os.close(fd)
@@ -83,12 +83,18 @@ describe.each(["cached", "passthrough"] as const)("in %s mode", (io) => {
     expect(expected).not.toBe("");
   }
 
-  it.each(["data/log", "bin/cat", "bin/other", "data/hole"])(
-    "a descriptor of %s that was opened before copy-up reads what is written after it",
-    (name) =>
+  it.each([
+    ["data/log", "O_RDONLY"],
+    ["bin/cat", "O_RDONLY"],
+    ["bin/other", "O_RDONLY"],
+    ["data/hole", "O_RDONLY"],
+    ["bin/cat", "O_NOFOLLOW"],
+  ])(
+    "a descriptor of %s (%s) that was opened before copy-up reads what is written after it",
+    (name, flag) =>
       bothPrint(`
 name = "${name}"
-before = os.open(name, os.O_RDONLY)
+before = os.open(name, os.${flag})
 os.pread(before, 4096, 0)
 open(name, "ab").write(b"appended")
 w = os.open(name, os.O_RDWR)
