@@ -55,9 +55,7 @@ afterAll(() => sandbox.dispose());
 /** Whatever a test left: the image is whole again and the view mounted. */
 afterEach(async () => {
   const { views } = await sandbox.client.listViews({});
-  // By force: a program beside this test that makes a mount namespace has a copy of the mount for a while.
-  const isMounted = views.some((view) => view.mounted);
-  if (isMounted) await sandbox.client.unmountView({ name: "v", force: true });
+  if (views.some((view) => view.mounted)) await sandbox.client.unmountView({ name: "v" });
   await check({ repair: true, verifyContent: true });
   await sandbox.load(sandbox.path("layout"));
   await check({ repair: true });
@@ -183,13 +181,13 @@ describe("a damaged layer", () => {
     const busy = await check({ repair: true });
     expect(busy.faults[0]).toMatchObject({ repaired: false });
     expect(busy.faults[0]!.remedy).toContain("unmount view v");
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     expect((await check({ repair: true })).faults).toMatchObject([{ repaired: true }]);
     expect((await check({ verifyContent: true })).faults).toEqual([]);
   });
 
   it("that was unpacked again shows in its views what was written there before", async () => {
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     chmodSync(path.join(tree(chains.top), "big"), 0o777);
     await check({ repair: true });
     await sandbox.mount({ name: "v" });
@@ -198,7 +196,7 @@ describe("a damaged layer", () => {
   });
 
   it("whose bytes alone differ is found by its content, and repaired with what stands on it", async () => {
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     corrupt(path.join(tree(chains.base), "data/top"));
     expect((await check()).faults).toEqual([]);
     const found = await check({ verifyContent: true, repair: true });
@@ -210,7 +208,7 @@ describe("a damaged layer", () => {
   });
 
   it("whose index is damaged, or another's, is found and built again", async () => {
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     const index = path.join(tree(chains.top), "../index");
     corrupt(index, 300);
     expect(brief(await check())).toEqual([`snapshot-damaged ${chains.top}`]);
@@ -221,7 +219,7 @@ describe("a damaged layer", () => {
   });
 
   it("whose chain has no index of its own is found by the one above it, with all that stands on it", async () => {
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     expect(existsSync(path.join(tree(chains.base), "../index"))).toBe(false);
     const both = [`snapshot-damaged ${chains.base}`, `snapshot-damaged ${chains.top}`];
     rmSync(path.join(tree(chains.base), "data/top"));
@@ -234,7 +232,7 @@ describe("a damaged layer", () => {
   });
 
   it("that lost its index is whole, and gets another at its next mount", async () => {
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     const index = path.join(tree(chains.top), "../index");
     rmSync(index);
     expect((await check({ verifyContent: true })).faults).toEqual([]);
@@ -247,7 +245,7 @@ describe("a damaged layer", () => {
     rmSync(blobFile(layers[2]!));
     await check({ repair: true });
     expect((await check({ verifyContent: true })).summary?.unverified).toEqual([chains.top]);
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     chmodSync(path.join(tree(chains.top), "big"), 0o777);
     const { faults } = await check({ repair: true });
     expect(faults.find(({ kind }) => kind === "snapshot-damaged")).toMatchObject({
@@ -260,7 +258,7 @@ describe("a damaged layer", () => {
   });
 
   it("that is gone is unpacked again", async () => {
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     rmSync(tree(chains.top), { recursive: true });
     expect((await check({ repair: true })).faults).toMatchObject([
       { kind: "snapshot-missing", object: chains.top, repaired: true },
@@ -286,7 +284,7 @@ describe("what belongs to nothing", () => {
 describe("what was written in a view", () => {
   it("has no second copy: its loss is said, and is not repaired", async () => {
     const { id } = await sandbox.mount({ image: "small", name: "lost" });
-    await sandbox.client.unmountView({ name: "lost", force: true });
+    await sandbox.client.unmountView({ name: "lost" });
     rmSync(sandbox.path("root/views", id, "upper"), { recursive: true });
     const { faults } = await check({ repair: true });
     expect(faults).toMatchObject([{ kind: "view-missing", object: "lost", repaired: false }]);
@@ -303,7 +301,7 @@ describe("the command", () => {
 
   it("says by its exit code what is left: 0 nothing, 4 faults, 1 no check at all", async () => {
     expect(varve()).toMatchObject({ status: 0, stdout: expect.stringContaining("no fault") });
-    await sandbox.client.unmountView({ name: "v", force: true });
+    await sandbox.client.unmountView({ name: "v" });
     chmodSync(path.join(tree(chains.top), "big"), 0o777);
     const found = varve("--format", "json");
     expect(found.status).toBe(4);
