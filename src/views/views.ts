@@ -140,7 +140,6 @@ export class Views {
    */
   get(selector: string): ViewRow {
     const { views } = this.#database;
-    // Every call asks; to read a thousand rows for it takes longer than to mount.
     return views.getByName(selector) ?? views.get(selector) ?? selectView(views.list(), selector);
   }
 
@@ -165,9 +164,7 @@ export class Views {
     if (this.#isTaken(name)) throw nameIsTaken(name);
   }
 
-  #isTaken(name: string): boolean {
-    return this.#database.views.getByName(name) !== undefined;
-  }
+  readonly #isTaken = (name: string) => this.#database.views.getByName(name) !== undefined;
 
   /**
    * Makes a view, not yet mounted. Its first mount makes it durable: one flush less to wait for.
@@ -177,7 +174,7 @@ export class Views {
    * @throws NotFoundError the chain is not unpacked
    */
   async prepare(o: NewView): Promise<ViewRow> {
-    const name = o.name ?? generateViewName((text) => this.#isTaken(text));
+    const name = o.name ?? generateViewName(this.#isTaken);
     this.checkNewName(name);
     if (o.chainId !== undefined) this.#snapshots.get(o.chainId); // throws when it is not unpacked
     const id = this.#directories.newId();
