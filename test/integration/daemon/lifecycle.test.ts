@@ -101,6 +101,30 @@ describe("a stop", () => {
   });
 });
 
+describe("an unmount", () => {
+  it("is refused while a program uses the view, in its own mount namespace too, and names it", async () => {
+    const target = await startWithView("v");
+    const script = 'echo ready; cd "$1"; echo there; read x';
+    const program = spawn("unshare", ["-m", "sh", "-c", script, "sh", target], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    try {
+      let said = "";
+      while (!said.includes("there")) said += String((await once(program.stdout, "data"))[0]);
+      const refusal = sandbox.client.unmountView({ name: "v" });
+      await expect(refusal).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+      await expect(refusal).rejects.toThrow(`it is in use by sh (process ${program.pid})`);
+      expect(await viewState("v")).toBe(true);
+      expect(readFileSync(path.join(target, "data/written"), "utf8")).toBe("written");
+    } finally {
+      program.kill("SIGKILL");
+    }
+    await once(program, "close");
+    await sandbox.client.unmountView({ name: "v" });
+    expect(await viewState("v")).toBe(false);
+  });
+});
+
 describe("after a kill", () => {
   it("everything is there again, mounted where it was", async () => {
     const target = await startWithView("v");
