@@ -87,8 +87,9 @@ const OPERATIONS: readonly Operation[] = [
   async (stream) => {
     if (stream.view !== undefined) return;
     stream.view = "unknown";
-    const { target } = await sandbox.mount({ image: "kept:1", name: viewOf(stream) });
+    // Before the call: should its answer never come, the new view has none of the last one's files.
     stream.files.clear();
+    const { target } = await sandbox.mount({ image: "kept:1", name: viewOf(stream) });
     stream.view = { target, mounted: true };
   },
   // Synchronous: the file's daemon is another process.
