@@ -28,7 +28,7 @@ export const EXIT = {
  * How much a function does before it is compiled for speed. Threads of a daemon are short-lived, and mostly call the
  * kernel: with V8's own 67,584 up to a fifth of the CPU time goes into compiling what then hardly runs.
  */
-export const V8_FLAGS = "--interrupt-budget=400000";
+const INTERRUPT_BUDGET = "--interrupt-budget=400000";
 // Longer than any unmount takes; what is stuck then is the kernel's to clean up.
 const STOP_TIMEOUT_MS = 30_000;
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
@@ -50,7 +50,8 @@ export async function runDaemon(
     process.stderr.write(`varve daemon: ${(error as Error).message}\n`);
     return EXIT.usage;
   }
-  setFlagsFromString(V8_FLAGS);
+  const v8Flags = v8FlagsFor(process.versions.v8);
+  if (v8Flags !== undefined) setFlagsFromString(v8Flags);
   const logger = createLogger(config.logLevel);
   const stop = new StopRequest(logger);
   try {
@@ -74,6 +75,11 @@ export async function runDaemon(
     logger.fatal({ err: error }, (error as Error).message);
     return error instanceof AlreadyExistsError ? EXIT.locked : EXIT.failed;
   }
+}
+
+/** The flags that a daemon sets; undefined for releases of V8 that do not know them (those of Node.js 22 and 24). */
+export function v8FlagsFor(release: string): string | undefined {
+  return release.startsWith("11.") ? INTERRUPT_BUDGET : undefined;
 }
 
 /** A daemon whose event loop stands still is killed by the service manager, and its views go to the next one. */
