@@ -110,7 +110,7 @@ describe.each<IoMode>(["cached", "passthrough"])("after a kill of the daemon, %s
     const [target = ""] = await startWithViews("cached", "v");
     const file = path.join(target, "data/growing");
     await startProgram('head -c 100000000 /dev/urandom >"$1"; echo ready', `${target}/data/noise`);
-    await startProgram('echo ready; while :; do echo x >>"$1"; done', file);
+    await startProgram('echo x >"$1"; echo ready; while :; do echo x >>"$1"; done', file);
     const pid = sandbox.currentPid;
     const commit = async () => {
       for await (const { progress } of sandbox.client.commitView({ name: "v", reference: "new" })) {
