@@ -3,6 +3,7 @@
 import type BetterSqlite3 from "better-sqlite3";
 import { nowNs } from "./clock.js";
 import type { Digest } from "./digest.js";
+import { labelQuery } from "./label-query.js";
 import { decodeLabels, encodeLabels, type Labels } from "./labels.js";
 
 /** A complete, verified blob. The row exists only after its file is durable. */
@@ -36,11 +37,7 @@ export class BlobTable {
 
   constructor(sql: BetterSqlite3.Database) {
     this.#get = sql.prepare<[string], Columns>("SELECT * FROM blobs WHERE digest = ?");
-    this.#label = sql
-      .prepare<[string, string], [Digest, string | null]>(
-        `SELECT digest, labels ->> ? FROM blobs WHERE digest IN (SELECT value FROM json_each(?))`,
-      )
-      .raw(true);
+    this.#label = labelQuery<Digest>(sql, "blobs", "digest");
     this.#list = sql.prepare<[], Columns>("SELECT * FROM blobs ORDER BY digest");
     this.#totalBytes = sql
       .prepare<[], bigint>("SELECT coalesce(sum(size), 0) FROM blobs")
@@ -59,7 +56,7 @@ export class BlobTable {
 
   /** One label of those of `digests` that are there: null where it is not set. */
   label(digests: readonly Digest[], label: string): Map<Digest, string | null> {
-    return new Map(this.#label.all(`$.${JSON.stringify(label)}`, JSON.stringify(digests)));
+    return this.#label(digests, label);
   }
 
   /** Every blob, sorted by digest. */

@@ -3,6 +3,7 @@
 import type BetterSqlite3 from "better-sqlite3";
 import { nowNs } from "./clock.js";
 import type { Digest } from "./digest.js";
+import { labelQuery } from "./label-query.js";
 import { decodeLabels, encodeLabels, type Labels } from "./labels.js";
 
 /** As containerd names them: committed never changes, active is writable, view is read-only. */
@@ -60,11 +61,7 @@ export class SnapshotTable {
          ) SELECT name FROM chain ORDER BY depth DESC`,
       )
       .pluck(true);
-    this.#label = sql
-      .prepare<[string, string], [string, string | null]>(
-        `SELECT name, labels ->> ? FROM snapshots WHERE name IN (SELECT value FROM json_each(?))`,
-      )
-      .raw(true);
+    this.#label = labelQuery<string>(sql, "snapshots", "name");
     this.#list = sql.prepare<[], Columns>("SELECT * FROM snapshots ORDER BY name");
     this.#children = sql.prepare<[string], Columns>(
       "SELECT * FROM snapshots WHERE parent = ? ORDER BY name",
@@ -91,7 +88,7 @@ export class SnapshotTable {
 
   /** One label of those of `names` that are there: null where it is not set. */
   label(names: readonly string[], label: string): Map<string, string | null> {
-    return new Map(this.#label.all(`$.${JSON.stringify(label)}`, JSON.stringify(names)));
+    return this.#label(names, label);
   }
 
   /** Every snapshot, sorted by name. */

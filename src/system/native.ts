@@ -176,7 +176,8 @@ export interface Syscalls {
   /**
    * Opens a file with the rights of another user (as root only; -EPERM otherwise), on a thread of its
    * own: a descriptor or a negative errno. Links of /proc that lead anywhere are not followed (-ELOOP);
-   * nothing of /proc or of a FUSE mount is opened or made (-EOPNOTSUPP). With uid -1 it is a plain open(2) that blocks nobody. Never rejects; so do the two below.
+   * nothing of /proc or of a FUSE mount is opened or made (-EOPNOTSUPP). With uid -1 it is a plain
+   * open(2) that blocks nobody. Never rejects; neither do the two below.
    */
   openAs(
     uid: number,

@@ -1,7 +1,7 @@
 /** How people name a view. */
 
 import path from "node:path";
-import type { ViewRow } from "../metadata/view-table.js";
+import type { ViewRow, ViewTable } from "../metadata/view-table.js";
 import { InvalidArgumentError, NotFoundError } from "../system/errors.js";
 
 /**
@@ -11,9 +11,13 @@ import { InvalidArgumentError, NotFoundError } from "../system/errors.js";
  * @throws NotFoundError
  * @throws InvalidArgumentError several IDs begin so
  */
-export function selectView(views: readonly ViewRow[], selector: string): ViewRow {
-  const exact = views.find((view) => view.name === selector || view.id === selector);
+export function selectView(
+  table: Pick<ViewTable, "get" | "getByName" | "list">,
+  selector: string,
+): ViewRow {
+  const exact = table.getByName(selector) ?? table.get(selector);
   if (exact !== undefined) return exact;
+  const views = table.list();
   if (path.isAbsolute(selector)) return viewAt(views, path.resolve(selector));
   const matches = /^[0-9a-f]+$/.test(selector)
     ? views.filter((view) => view.id.startsWith(selector))

@@ -139,8 +139,7 @@ export class Views {
    * @throws InvalidArgumentError an ambiguous prefix
    */
   get(selector: string): ViewRow {
-    const { views } = this.#database;
-    return views.getByName(selector) ?? views.get(selector) ?? selectView(views.list(), selector);
+    return selectView(this.#database.views, selector);
   }
 
   /** True when the view is mounted and served. */

@@ -164,13 +164,9 @@ describe("a guest whose files are on a FUSE mount, which may be anybody's", () =
 
   it("has them not opened, and nothing made there", async () => {
     const at = (name: string) => path.join(mine, "data", name);
-    const load = async () => {
-      for await (const _ of guest.loadImages({ path: at("file") }));
-    };
-    const save = async () => {
-      for await (const _ of guest.saveImages({ references: ["small"], path: at("new.tar") }));
-    };
-    for await (const _ of guest.mountView({ image: "small", name: "of-guest" }));
+    const load = () => drain(guest.loadImages({ path: at("file") }));
+    const save = () => drain(guest.saveImages({ references: ["small"], path: at("new.tar") }));
+    await drain(guest.mountView({ image: "small", name: "of-guest" }));
     const bundle = () => guest.createBundle({ name: "of-guest", directory: at("bundle") });
     for (const call of [load, save, bundle]) await expect(call()).rejects.toMatchObject(denied);
     await expect(load()).rejects.toThrow(/FUSE.*varve load < FILE/);
@@ -179,9 +175,7 @@ describe("a guest whose files are on a FUSE mount, which may be anybody's", () =
   });
 
   it("that does not answer takes few threads, and keeps nobody else waiting", async () => {
-    const load = async () => {
-      for await (const _ of guest.loadImages({ path: path.join(mine, "data/deep/er/x") }));
-    };
+    const load = () => drain(guest.loadImages({ path: path.join(mine, "data/deep/er/x") }));
     const threads = () => readdirSync(`/proc/${sandbox.pid}/task`).length;
     const before = threads();
     process.kill(other.pid, "SIGSTOP");
@@ -196,8 +190,8 @@ describe("a guest whose files are on a FUSE mount, which may be anybody's", () =
       while (refused.size < 14) await sleep(20);
       expect(threads()).toBeLessThan(before + 16 + 8);
       const archive = sandbox.path("saved.tar");
-      for await (const _ of sandbox.client.saveImages({ references: ["small"], path: archive }));
-      for await (const _ of sandbox.client.loadImages({ path: archive }));
+      await drain(sandbox.client.saveImages({ references: ["small"], path: archive }));
+      await drain(sandbox.client.loadImages({ path: archive }));
     } finally {
       process.kill(other.pid, "SIGCONT");
     }

@@ -14,6 +14,7 @@ import {
 } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Varve } from "../../../src/services/gen/varve/v1/varve_pb.js";
+import { randomNumbers } from "../../tools/random.js";
 import { DaemonSandbox } from "./daemon-process.js";
 import { makeLayout } from "./small-image.js";
 
@@ -31,15 +32,7 @@ const TEXTS = [
 ];
 
 const sandbox = new DaemonSandbox();
-let state = SEED;
-
-/** mulberry32 */
-function random(below: number): number {
-  state = (state + 0x6d2b79f5) >>> 0;
-  let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-  mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-  return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-}
+const random = randomNumbers(SEED);
 
 beforeAll(async () => {
   await sandbox.start();

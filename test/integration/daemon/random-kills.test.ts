@@ -9,6 +9,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { randomNumbers } from "../../tools/random.js";
 import { CrashScene } from "./crash-scene.js";
 
 const ROUNDS = Number(process.env.VARVE_TEST_KILLS ?? 3);
@@ -21,16 +22,6 @@ const LIFE_MS = 500;
 const scene = new CrashScene();
 const { sandbox, client } = scene;
 
-/** mulberry32: the same numbers for the same seed, on every machine. */
-function randomNumbers(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
 const random = randomNumbers(SEED);
 
 /** What one stream knows of its own objects; "unknown" while an answer is outstanding. */

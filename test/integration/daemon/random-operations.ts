@@ -19,6 +19,7 @@ import {
   S_IFREG,
 } from "../../../src/system/constants.js";
 import { STAT_MODE, STAT_NLINK, STAT_SIZE, STAT_SLOTS } from "../../../src/system/native.js";
+import { randomNumbers } from "../../tools/random.js";
 
 /** Some of them are in the lower. */
 const NAMES = ["deep", "file", "link", "top", "a", "b", "c"];
@@ -30,17 +31,6 @@ const BUFFER = Buffer.alloc(60_000);
 interface Side {
   readonly root: number;
   readonly open: number[];
-}
-
-/** mulberry32: the same numbers for the same seed, on every machine. */
-function randomNumbers(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
 }
 
 /** What one step does; chosen once, done on both sides. */

@@ -1,8 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { ViewRow } from "../../../src/metadata/view-table.js";
 import { parseMountInfo } from "../../../src/views/mount-table.js";
 import { checkViewName, generateViewName } from "../../../src/views/view-names.js";
-import { selectView } from "../../../src/views/view-selection.js";
 
 describe("view names", () => {
   it.each(["a", "web-1", "A_b.c-d", "0x"])("accepts %s", (name) => {
@@ -32,43 +30,6 @@ describe("view names", () => {
 
   it("numbers names when the plain ones are taken", () => {
     expect(generateViewName((name) => !/[0-9]/.test(name))).toMatch(/^[a-z]+-[a-z]+-[0-9]+$/);
-  });
-});
-
-function view(id: string, name: string, target = "", mounted = false): ViewRow {
-  return { id, name, target, mounted } as ViewRow;
-}
-
-describe("selectView", () => {
-  const views = [
-    view("aa11", "web", "/mnt/a", true),
-    view("aa22", "db", "/mnt/b"),
-    view("bb33", "aa", "/mnt/b", true),
-    view("cc44", "old", "/mnt/a"),
-  ];
-
-  it.each([
-    ["a name", "web", "aa11"],
-    ["an ID", "aa22", "aa22"],
-    ["a unique beginning of an ID", "b", "bb33"],
-    ["a name that is also the beginning of an ID", "aa", "bb33"],
-    ["a mount path", "/mnt/a", "aa11"],
-    ["a mount path with a slash too many", "/mnt/b/", "bb33"],
-  ])("takes %s", (_, selector, id) => {
-    expect(selectView(views, selector).id).toBe(id);
-  });
-
-  it("refuses an ambiguous beginning", () => {
-    const ambiguous = views.filter((row) => row.name !== "aa");
-    expect(() => selectView(ambiguous, "aa")).toThrowError(
-      expect.objectContaining({ code: "INVALID_ARGUMENT" }),
-    );
-  });
-
-  it.each(["zz", "", "/elsewhere"])("does not find %j", (selector) => {
-    expect(() => selectView(views, selector)).toThrowError(
-      expect.objectContaining({ code: "NOT_FOUND" }),
-    );
   });
 });
 
