@@ -1,12 +1,14 @@
 // Bundles the command line into dist/cli.cjs, the process of `varve overlay` into dist/overlay.cjs, the
-// daemon's worker threads into files beside their entries, and the page of `varve explore` into dist/explore/page.
+// daemon into dist/daemon/bundle, its worker threads into files beside their entries, and the page of `varve explore`
+// into dist/explore/page.
 //
 // Start-up time decides the format: Node loads one CommonJS file faster than an ESM graph, and a
-// lazily imported module costs nothing until its command runs. Fails when the bundle holds anything
+// lazily imported module costs nothing until its command runs. Fails when the command line's bundle holds anything
 // that belongs to the daemon.
 
-import { copyFileSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { copyFileSync, readFileSync, rmSync, statSync } from "node:fs";
+import { isBuiltin } from "node:module";
+import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -81,6 +83,60 @@ forbid("dist/overlay.cjs", overlay, isPackage);
 for (const worker of WORKERS) {
   const outfile = `dist/${worker}.cjs`;
   forbid(outfile, await bundle(`src/${worker}.ts`, outfile), isPackage);
+}
+
+// The daemon: programs in views wait for its first part when another one has died. What that part does not need stays
+// in files of its own, which are loaded later (src/daemon/daemon.ts), and large packages stay where they are.
+const DAEMON_BUNDLE = "dist/daemon/bundle";
+/** Modules find what lies beside them as if they were still in files of their own. The entry means itself. */
+const keepPlaces = {
+  name: "keep-places",
+  setup(bundle) {
+    bundle.onLoad({ filter: /\/src\/.*\.ts$/ }, ({ path }) => {
+      const source = readFileSync(path, "utf8");
+      if (path.endsWith("src/daemon/main.ts")) return { contents: source, loader: "ts" };
+      const compiled = join("dist", relative(join(root, "src"), path)).replace(/\.ts$/, ".js");
+      const place = `new URL("${relative(DAEMON_BUNDLE, compiled)}", import.meta.url).href`;
+      return { contents: source.replaceAll("import.meta.url", place), loader: "ts" };
+    });
+  },
+};
+rmSync(join(root, DAEMON_BUNDLE), { recursive: true, force: true });
+const daemon = await build({
+  absWorkingDir: root,
+  entryPoints: ["src/daemon/main.ts"],
+  outdir: join(root, DAEMON_BUNDLE),
+  outExtension: { ".js": ".mjs" },
+  bundle: true,
+  splitting: true,
+  platform: "node",
+  target: "node20",
+  format: "esm",
+  minify: false,
+  legalComments: "none",
+  metafile: true,
+  external: FORBIDDEN_PACKAGES.filter((name) => name !== "pino").flatMap((name) => [
+    name,
+    `${name}/*`,
+  ]),
+  plugins: [keepPlaces],
+  logLevel: "warning",
+  // For packages that are CommonJS.
+  banner: {
+    js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);',
+  },
+});
+const outputs = Object.entries(daemon.metafile.outputs);
+for (const [file, { bytes, inputs, imports }] of outputs) {
+  console.log(`${file}: ${Math.round(bytes / 1000)} kB from ${Object.keys(inputs).length} files`);
+  // The answers are what is loaded later.
+  if (basename(file).startsWith("answers-")) continue;
+  const packages = imports.filter(({ external, path }) => external && !isBuiltin(path));
+  forbid(
+    file,
+    packages.map(({ path }) => path),
+    (name) => name !== "better-sqlite3",
+  );
 }
 
 // The page of `varve explore`: what a browser needs, and nothing from elsewhere.

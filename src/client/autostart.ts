@@ -114,10 +114,10 @@ export function isListening(socketPath: string): Promise<boolean> {
 
 // From src/client, dist/client, a bundle in dist, and a bundle beside it.
 const ENTRY_CANDIDATES = [
-  "../../dist/daemon/main.js",
-  "../daemon/main.js",
-  "./daemon/main.js",
-  "../dist/daemon/main.js",
+  "../../dist/daemon/bundle/main.mjs",
+  "../daemon/bundle/main.mjs",
+  "./daemon/bundle/main.mjs",
+  "../dist/daemon/bundle/main.mjs",
 ];
 
 /**
@@ -130,7 +130,9 @@ export function daemonEntry(): string {
     (file) => existsSync(file),
   );
   if (found !== undefined) return found;
-  throw new UnavailableError('start a daemon: dist/daemon/main.js is missing; run "npm run build"');
+  throw new UnavailableError(
+    'start a daemon: dist/daemon/bundle/main.mjs is missing; run "npm run build"',
+  );
 }
 
 function startDaemon(options: AutostartOptions, logPath: string) {

@@ -52,6 +52,13 @@ export class ProxyChains {
     });
   }
 
+  /** Builds what the last daemon did not finish. */
+  goOn(): void {
+    for (const row of this.#database.containerd.list()) {
+      if (row.kind === "committed" && row.sizeBytes === undefined) this.begin(row);
+    }
+  }
+
   /**
    * Waits for a committed snapshot's index.
    *

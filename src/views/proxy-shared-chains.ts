@@ -21,8 +21,6 @@ import type { ProxyDirectories } from "./proxy-directories.js";
 
 /** What sharing asks of the owner of our own layers. */
 export interface Sharing {
-  /** One that containerd shared may be garbage now. */
-  onUnshared(): void;
   /** Waits until all of them are durable. */
   settle(): Promise<void>;
   /** Waits until a chain has an index. */

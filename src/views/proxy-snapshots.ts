@@ -31,6 +31,7 @@ import { ProxyDirectories } from "./proxy-directories.js";
 import { bindMount, type MountForm, overlayMount, type ProxyMount } from "./proxy-mount-forms.js";
 import { ProxyMounts, type ProxyMountsOptions } from "./proxy-mounts.js";
 import { recoverDirectories } from "./proxy-recovery.js";
+import type { NewProxySnapshot, ProxyCommit } from "./proxy-requests.js";
 import { CHAIN_LABEL, type Sharing, shareChain } from "./proxy-shared-chains.js";
 import {
   activeOf,
@@ -41,24 +42,6 @@ import {
   type ShownMount,
   upperOf,
 } from "./proxy-uppers.js";
-
-/** What `prepare` makes. */
-export interface NewProxySnapshot {
-  readonly kind: "active" | "view";
-  readonly key: string;
-  /** Empty: an empty root directory. */
-  readonly parent: string;
-  readonly labels: Labels;
-}
-
-/** What `commit` makes of an active snapshot. */
-export interface ProxyCommit {
-  readonly key: string;
-  readonly name: string;
-  readonly labels: Labels;
-  /** For a snapshot that was prepared without a parent; else empty, or its parent. */
-  readonly parent: string;
-}
 
 // Namespace and number come from containerd's metadata layer; its own tests talk without them.
 const UNPACK_KEY = /^(?:[^/]+\/[0-9]+\/)?extract-/;
@@ -75,6 +58,7 @@ export class ProxySnapshots {
   readonly #sharing: Sharing;
   readonly #lookup: MountLookup;
   readonly #locks = new KeyLocks();
+  #onUnshared: () => void = () => undefined;
 
   constructor(
     o: Omit<ProxyMountsOptions, "isAhead"> & {
@@ -103,19 +87,24 @@ export class ProxySnapshots {
     };
   }
 
-  /**
-   * Takes over what an earlier daemon left to the keeper, reconciles directories with rows, detaches dead
-   * mounts and goes on building. The rest is mounted when containerd asks. Call once, before use.
-   */
-  async open(): Promise<void> {
+  /** Goes on serving what an earlier daemon left to the keeper. Call once, before `open`. */
+  async takeOver(): Promise<void> {
     await this.#mounts.open();
     await Promise.all(this.list().map((row) => this.#resume(row)));
+  }
+
+  /**
+   * Reconciles directories with rows, detaches dead mounts (of what was not taken over) and goes on building. The
+   * rest is mounted when containerd asks. Call once, before use.
+   *
+   * @param o.onUnshared one of our own layers that containerd shared may be garbage now
+   */
+  async open(o: { onUnshared(): void }): Promise<void> {
+    this.#onUnshared = o.onUnshared;
     await this.#directories.open(new Set(this.list().map((row) => row.id)));
     this.#mounts.detachDead();
     recoverDirectories(this.#database, this.#directories, this.#log);
-    for (const row of this.list()) {
-      if (row.kind === "committed" && row.sizeBytes === undefined) this.#chains.begin(row);
-    }
+    this.#chains.goOn();
   }
 
   /** Every snapshot, the oldest first. */
@@ -213,7 +202,7 @@ export class ProxySnapshots {
         this.#database.containerd.delete(id);
       });
       this.#directories.remove(id);
-      if (chainId !== undefined) this.#sharing.onUnshared();
+      if (chainId !== undefined) this.#onUnshared();
     });
   }
 

@@ -39,6 +39,7 @@ export class SessionKeeper {
   #starting: Promise<DescriptorStore> | undefined;
   /** What an earlier daemon left, until somebody takes it. */
   #left = new Map<string, number>();
+  #hasInherited = false;
   #watch: NodeJS.Timeout | undefined;
   readonly #onLost: (() => Promise<void>)[] = [];
 
@@ -70,10 +71,16 @@ export class SessionKeeper {
     this.#client ??= KeeperClient.connect(this.#socket);
     this.#client?.introduce(this.#command);
     this.#left = this.#client?.all() ?? new Map();
+    this.#hasInherited = this.#left.size > 0;
     for (const file of readdirSync(this.#directory)) {
       if (!this.#left.has(path.parse(file).name)) rmSync(path.join(this.#directory, file));
     }
     this.#watch = setInterval(() => this.#look(), WATCH_INTERVAL_MS).unref();
+  }
+
+  /** True when an earlier daemon left sessions. */
+  get hasInherited(): boolean {
+    return this.#hasInherited;
   }
 
   /** True when an earlier daemon left a session for this view, which nobody has taken. */

@@ -98,11 +98,15 @@ export class Views {
     });
   }
 
+  /** Goes on serving what an earlier daemon left to the keeper. Call once, before `open`. */
+  async takeOver(): Promise<void> {
+    await Promise.all(this.#database.views.list().map((view) => this.#resume(view)));
+  }
+
   /**
-   * Goes on serving what an earlier daemon left to the keeper, reconciles directories with rows,
-   * detaches dead mounts and, with `restore`, mounts again what was mounted then. After the machine was
-   * started anew that is what is marked for it, by `restart`. A view that cannot be mounted is logged and
-   * left unmounted. Call once, before use.
+   * Reconciles directories with rows, detaches dead mounts (of what was not taken over) and, with `restore`, mounts
+   * again what was mounted then. After the machine was started anew that is what is marked for it, by `restart`. A
+   * view that cannot be mounted is logged and left unmounted. Call once, before use.
    *
    * @param o.remount mounts one view, and makes what it needs for that; absent: `mount`
    */
@@ -110,7 +114,6 @@ export class Views {
     restore: boolean;
     remount?: (view: ViewRow) => Promise<unknown>;
   }): Promise<void> {
-    await Promise.all(this.#database.views.list().map((view) => this.#resume(view)));
     const rows = this.#database.views.list();
     await this.#mounts.detachDead(rows.filter((view) => !this.isMounted(view)));
     for (const view of rows.filter(isTransient)) {

@@ -33,7 +33,7 @@ interface DaemonFlags {
   readonly gcLow?: number;
 }
 
-/** What dist/daemon/main.js exports; found by its path, since no bundle may hold it. */
+/** What dist/daemon/bundle/main.mjs exports; found by its path, since no bundle may hold it. */
 interface DaemonModule {
   /** Runs until it is stopped; returns the exit code. */
   runDaemon(

@@ -11,7 +11,7 @@ import { VarveClient } from "../../../src/client/client.js";
 import type { View } from "../../../src/services/gen/varve/v1/varve_pb.js";
 import { readMounts } from "../../../src/views/mount-table.js";
 
-const ENTRY = path.resolve(import.meta.dirname, "../../../dist/daemon/main.js");
+const ENTRY = path.resolve(import.meta.dirname, "../../../dist/daemon/bundle/main.mjs");
 
 /** Directories of one daemon, and the daemon that runs on them now. */
 export class DaemonSandbox {
@@ -84,6 +84,15 @@ export class DaemonSandbox {
     child.kill(signal);
     const [code] = (await exit) as [number | null];
     return code;
+  }
+
+  /** The exit code of the daemon, when it has ended by itself. */
+  async exitCode(): Promise<number | null> {
+    const child = this.#child;
+    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
+      await once(child, "exit");
+    }
+    return child?.exitCode ?? null;
   }
 
   /** The signal that the daemon dies of, when it has died. */

@@ -11,7 +11,7 @@ import { DaemonSandbox, isAlive, run } from "./daemon-process.js";
 import { makeLayout } from "./small-image.js";
 
 const PROGRAM = path.join(import.meta.dirname, "service-manager.py");
-const ENTRY = path.resolve(import.meta.dirname, "../../../dist/daemon/main.js");
+const ENTRY = path.resolve(import.meta.dirname, "../../../dist/daemon/bundle/main.mjs");
 
 let sandbox: DaemonSandbox;
 let manager: ChildProcess;

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { VarveClient } from "../../../src/client/client.js";
 
-const DAEMON = path.resolve(import.meta.dirname, "../../../dist/daemon/main.js");
+const DAEMON = path.resolve(import.meta.dirname, "../../../dist/daemon/bundle/main.mjs");
 
 /** Listens on varve.sock, and on notify.sock for messages, which it writes down; then starts the command. */
 const MANAGER = `

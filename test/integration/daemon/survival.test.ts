@@ -16,6 +16,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -76,6 +77,12 @@ function holdsConnection(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** The exit code of a daemon that starts to listen, and then ends by itself. */
+async function exitOf(...flags: string[]): Promise<number | null> {
+  const code = await sandbox.tryStart(...flags);
+  return code ?? (await sandbox.exitCode());
 }
 
 /** Kills the daemon and waits until another one has taken over. */
@@ -313,6 +320,24 @@ describe("the keeper", () => {
     const script = 'exec 5>"$1"; echo ready; read x; echo "still open" >&5; echo done';
     const holder = await startProgram(script, path.join(target, "data/kept"));
     expect(await sandbox.end()).toBe(0);
+    expect(sandbox.mounts()).toEqual([target]);
+    await sandbox.start("--supervise");
+    const answer = once(holder.stdout!, "data");
+    holder.stdin!.end("\n");
+    await answer;
+    expect(readFileSync(path.join(target, "data/kept"), "utf8")).toBe("still open\n");
+  });
+
+  it("keeps views when the one that is to take them over cannot start", async () => {
+    const [target = ""] = await startWithViews("cached", "v");
+    const script = 'exec 5>"$1"; echo ready; read x; echo "still open" >&5; echo done';
+    const holder = await startProgram(script, path.join(target, "data/kept"));
+    const taken = createServer().listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const address = `127.0.0.1:${(taken.address() as AddressInfo).port}`;
+    const flags = ["--supervise", "--upgrade", "--metrics-address", address];
+    expect(await exitOf(...flags)).toBe(1);
+    taken.close();
     expect(sandbox.mounts()).toEqual([target]);
     await sandbox.start("--supervise");
     const answer = once(holder.stdout!, "data");

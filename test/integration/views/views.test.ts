@@ -68,6 +68,7 @@ async function openViews(workers = 1, workerFile?: string, keeper?: SessionKeepe
     keeper,
     log,
   });
+  await views.takeOver();
   await views.open({ restore: true });
 }
 
