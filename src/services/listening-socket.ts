@@ -10,6 +10,7 @@ import {
   InvalidArgumentError,
   PermissionDeniedError,
 } from "../system/errors.js";
+import { type Caller, whoConnected } from "./caller.js";
 
 // sizeof(sun_path) less its NUL, unix(7).
 const MAX_SOCKET_PATH = 107;
@@ -27,14 +28,17 @@ export interface SocketPlace {
   readonly group?: number | undefined;
 }
 
+/** Takes a connection over, and who is at its other end. */
+export type Receiver = (connection: net.Socket, caller: Caller) => void;
+
 /** See the file comment. */
 export class ListeningSocket {
   readonly #listener = net.createServer((connection) => this.#connected(connection));
   readonly #path: string;
   /** Its file is to be removed at the end. */
   readonly #ownsFile: boolean;
-  #early: net.Socket[] = [];
-  #receive: ((connection: net.Socket) => void) | undefined;
+  #early: [net.Socket, Caller][] = [];
+  #receive: Receiver | undefined;
 
   private constructor(place: SocketPlace) {
     this.#path = place.path;
@@ -67,9 +71,11 @@ export class ListeningSocket {
   }
 
   /** Hands over each connection, at first those that wait. */
-  receive(receive: (connection: net.Socket) => void): void {
+  receive(receive: Receiver): void {
     this.#receive = receive;
-    for (const connection of this.#early.splice(0)) receive(connection);
+    for (const [connection, caller] of this.#early.splice(0)) {
+      if (!connection.destroyed) receive(connection, caller);
+    }
   }
 
   /** Takes no more connections; those that still wait end. Idempotent. */
@@ -77,13 +83,19 @@ export class ListeningSocket {
     if (!this.#listener.listening) return;
     this.#listener.close();
     if (this.#ownsFile) removeSocket(this.#path);
-    for (const connection of this.#early.splice(0)) connection.destroy();
+    for (const [connection] of this.#early.splice(0)) connection.destroy();
   }
 
   #connected(connection: net.Socket): void {
-    if (this.#receive !== undefined) this.#receive(connection);
-    else if (this.#early.length < MAX_EARLY) this.#early.push(connection);
-    else connection.destroy();
+    // At once: it cannot be asked of a connection that has ended.
+    const caller = whoConnected(connection);
+    if (this.#receive !== undefined) {
+      this.#receive(connection, caller);
+    } else if (this.#early.length < MAX_EARLY) {
+      // Whoever goes before there was an answer is nobody's concern.
+      connection.on("error", () => undefined);
+      this.#early.push([connection, caller]);
+    } else connection.destroy();
   }
 }
 

@@ -11,7 +11,7 @@ import type { Log } from "../snapshots/log.js";
 import type { ProxySnapshots } from "../views/proxy-snapshots.js";
 import { withPlainAuthority } from "./authority-filter.js";
 import { buildHandlers } from "./build-service.js";
-import { type Caller, CallerTable, whoConnected } from "./caller.js";
+import { type Caller, CallerTable } from "./caller.js";
 import { type DifferParts, diffHandlers } from "./containerd/diff-service.js";
 import { snapshotHandlers } from "./containerd/snapshot-service.js";
 import type { Core } from "./core.js";
@@ -131,7 +131,7 @@ export class RpcServer {
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
     const { filter = (connection) => connection } = api;
     this.#inject = (connection) => injector.injectConnection(filter(connection));
-    socket.receive((connection) => this.#receive(connection));
+    socket.receive((connection, caller) => this.#receive(connection, caller));
   }
 
   /**
@@ -148,8 +148,7 @@ export class RpcServer {
     await Promise.all(this.#calls);
   }
 
-  #receive(connection: net.Socket): void {
-    const caller = whoConnected(connection);
+  #receive(connection: net.Socket, caller: Caller): void {
     const { uid, pid, isOwner } = caller;
     if (!isOwner && (this.#api.isForOwners === true || uid < 0)) {
       this.#api.log.warn(`refused a connection of process ${pid} of user ${uid}`);
