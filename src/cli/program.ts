@@ -5,6 +5,7 @@ import { HELP_CONFIGURATION, VarveCommand } from "./command.js";
 import { COMMANDS } from "./command-table.js";
 import type { CliContext } from "./context.js";
 import { packageVersion } from "./installation.js";
+import { screenSize } from "./terminal-text.js";
 
 const DESCRIPTION =
   "varve mounts OCI images as writable root file systems and commits what changed into new images.";
@@ -90,7 +91,7 @@ function addGlobalOptions(program: VarveCommand): void {
 
 function helpWidth(cli: CliContext): { helpWidth: number } {
   // 80 where there is no terminal, so that help in a pipe or a document is always the same.
-  return { helpWidth: Math.min(cli.stdout.columns ?? 80, 100) };
+  return { helpWidth: Math.min(screenSize(cli.stdout).columns, 100) };
 }
 
 /** Commands whose -v is docker's --verbose, while it asks for the version everywhere else. */

@@ -7,7 +7,7 @@
 import type { OutputStream } from "./context.js";
 import { isFinished, type ProgressTask, renderFrame, shortId } from "./progress-frame.js";
 import { humanSize } from "./sizes.js";
-import { displayWidth } from "./terminal-text.js";
+import { displayWidth, screenSize } from "./terminal-text.js";
 
 /** One step as the daemon reports it. */
 export interface ProgressStep {
@@ -113,8 +113,6 @@ class LineDisplay implements ProgressDisplay {
 const REDRAW_MS = 100;
 /** Sooner, so that something is seen at once; what takes less than this needs no bars. */
 const FIRST_DRAW_MS = 40;
-const DEFAULT_COLUMNS = 80;
-const DEFAULT_ROWS = 24;
 
 /** Bars, redrawn in place at most ten times a second. */
 export class BarDisplay implements ProgressDisplay {
@@ -158,11 +156,7 @@ export class BarDisplay implements ProgressDisplay {
     const tasks = this.#tasks.list();
     // Nothing but finished tasks is no news, and would only flash before it is erased.
     if (tasks.length === 0 || (this.#drawn.length === 0 && tasks.every(isFinished))) return;
-    const size = {
-      columns: this.#stream.columns ?? DEFAULT_COLUMNS,
-      rows: this.#stream.rows ?? DEFAULT_ROWS,
-    };
-    const lines = renderFrame(tasks, size, this.#now());
+    const lines = renderFrame(tasks, screenSize(this.#stream), this.#now());
     // One write, so that no half-drawn frame is ever seen.
     this.#stream.write(`${this.#eraseSequence()}${lines.map((line) => `${line}\n`).join("")}`);
     this.#drawn = lines.map(displayWidth);
@@ -170,7 +164,7 @@ export class BarDisplay implements ProgressDisplay {
 
   /** Goes up to the first drawn line and erases from there to the end of the screen. */
   #eraseSequence(): string {
-    const columns = this.#stream.columns ?? DEFAULT_COLUMNS;
+    const { columns } = screenSize(this.#stream);
     // A terminal that became narrower has wrapped the lines: they take more rows than were written.
     const rows = this.#drawn.reduce(
       (sum, width) => sum + Math.max(1, Math.ceil(width / columns)),

@@ -37,6 +37,14 @@ export function displayWidth(text: string): number {
   return width;
 }
 
+/** Columns and rows of the terminal behind a stream; 80 by 24 behind none, and behind a serial console, which says 0. */
+export function screenSize(stream: { readonly columns?: number; readonly rows?: number }): {
+  readonly columns: number;
+  readonly rows: number;
+} {
+  return { columns: stream.columns || 80, rows: stream.rows || 24 };
+}
+
 /** `text` cut to `columns`; the last column of a cut text is "…". */
 export function truncateText(text: string, columns: number): string {
   if (displayWidth(text) <= columns) return text;

@@ -5,7 +5,7 @@ import { type CliContext, type GlobalOptions, wantsColor } from "../context.js";
 import { ReportedFailure } from "../each.js";
 import { formatObject } from "../list-output.js";
 import { loadPart } from "../program-files.js";
-import { wrapLines } from "../terminal-text.js";
+import { screenSize, wrapLines } from "../terminal-text.js";
 
 /** As src/doctor/finding.ts has it. */
 interface Finding {
@@ -71,7 +71,7 @@ function row({ area, name, status, found, cost, remedy }: Finding): object {
 }
 
 function reportLines(findings: readonly Finding[], cli: CliContext): string[] {
-  const columns = Math.min(cli.stdout.columns ?? 80, MAX_COLUMNS);
+  const columns = Math.min(screenSize(cli.stdout).columns, MAX_COLUMNS);
   const isColored = wantsColor(cli.stdout, cli.env);
   const areas = [...new Set(findings.map(({ area }) => area))];
   const lines = areas.flatMap((area) => [

@@ -174,6 +174,21 @@ describe("a progress display", () => {
     }
   });
 
+  it("draws for 80 columns on a serial console, which says that it has none", () => {
+    vi.useFakeTimers();
+    try {
+      const terminal = Object.assign(new FakeTerminal(), { columns: 0, rows: 0 });
+      const display = new BarDisplay(terminal);
+      display.update(step("one", "unpacking", 1, 10));
+      vi.advanceTimersByTime(500);
+      expect(terminal.lines).toEqual([expect.stringMatching(/^one +Unpacking .*10/), ""]);
+      display.finish();
+      expect(terminal.lines).toEqual([""]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it("writes a plain line per change of action elsewhere", () => {
     const written: string[] = [];
     const stream = new Writable({
