@@ -61,8 +61,8 @@ async function serve(task: ServeTask): Promise<MountResult> {
     throw error;
   }
   const hasPassthrough = await session.negotiated;
-  // What was agreed for a mount that was taken over holds, whatever is wanted by now.
-  if (stackDepth > 0 && !hasPassthrough && inheritance === undefined)
+  // What was agreed for a mount that was taken over holds, whatever is wanted by now. "auto" is content with either.
+  if (io === "passthrough" && !hasPassthrough && inheritance === undefined)
     send({ kind: "warn", viewId, message: noPassthrough(task.privileged) });
   return { io: hasPassthrough ? "passthrough" : "cached" };
 }

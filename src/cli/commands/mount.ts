@@ -119,6 +119,12 @@ async function mount(
   });
   if (view === undefined) throw new BaseError("SYSCALL", "mount: the daemon sent no view");
   cli.print(view.target);
+  if (flags.io === "passthrough" && view.ioInUse === "cached") {
+    cli.warn(
+      `varve: warning: view "${view.name}" has no passthrough, but goes through the page cache (cached mode): ` +
+        'this needs root and Linux 6.9; "varve doctor" says what is missing',
+    );
+  }
 }
 
 /** Tells an image from a target when only one of them is there. */

@@ -101,6 +101,19 @@ describe("an ordinary user", () => {
     expectSame(session({ user: 0, withOwners: true }), ofUser);
   });
 
+  it("hears that passthrough, which needs root, is not to be had, and has the view without", () => {
+    const script = `
+      varve load -q -i "$1" >&2
+      view=$(varve mount -q --pull never --io passthrough base --name v 2>"$HOME/said")
+      cat "$view/data/of-33" "$HOME/said"
+      varve views --format "{{.IO}}"
+      varve umount v >&2`;
+    const { output } = runRootless(sandbox.directory, { user: USER }, script, archive());
+    expect(output).toMatch(
+      /^of-33varve: warning: view "v" has no passthrough[^\n]*doctor[^\n]*\ncached\n$/,
+    );
+  });
+
   it.each([false, true])(
     "checks and repairs the store, with IDs of /etc/subuid: %s",
     (isMapped) => {
