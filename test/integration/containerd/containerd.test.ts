@@ -6,6 +6,7 @@ import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { isListening } from "../../../src/client/autostart.js";
+import { KERNEL_IS_RECENT } from "../../tools/kernel.js";
 import { DaemonSandbox, isAlive } from "../daemon/daemon-process.js";
 import { makeLayout } from "../daemon/small-image.js";
 import { ContainerdProcess } from "./containerd-process.js";
@@ -152,7 +153,7 @@ describe("containerd", () => {
     TIMEOUT_MS,
   );
 
-  describe("and varve, while a container runs on a FUSE view", () => {
+  describe.runIf(KERNEL_IS_RECENT)("and varve, while a container runs on a FUSE view", () => {
     // Counts in a file of its root, and ends when that cannot be written.
     const COUNT = "i=0; while echo $i >>/data/log; do i=$((i+1)); /bin/cat /data/top >/log; done";
 

@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { KERNEL_IS_RECENT } from "../../tools/kernel.js";
 import { shell, ViewBench } from "./view-bench.js";
 
 const CONTENT = `
@@ -245,7 +246,7 @@ print(sum(len(open(f"data/n{i}").read()) for i in range(900)))`;
   });
 });
 
-describe("passthrough", () => {
+describe.runIf(KERNEL_IS_RECENT)("passthrough", () => {
   let bench: ViewBench;
   beforeEach(() => {
     bench = new ViewBench("passthrough");

@@ -31,6 +31,7 @@ import { liveThreads } from "../../../src/snapshots/worker-host.js";
 import { readMounts } from "../../../src/views/mount-table.js";
 import { SessionKeeper } from "../../../src/views/session-keeper.js";
 import { Views } from "../../../src/views/views.js";
+import { KERNEL_IS_RECENT } from "../../tools/kernel.js";
 import { LayerArchives } from "../snapshots/layer-archives.js";
 
 const CRASHING = fileURLToPath(new URL("./crashing-worker.mjs", import.meta.url));
@@ -131,29 +132,47 @@ describe("a crashed thread", () => {
     expect(cat(path.join(target, "etc/new"))).toBe("survives");
   });
 
-  it("is replaced by another where a keeper has its mounts, whose files stay open", async () => {
-    await views.close({ keepMounts: false });
-    const keeper = new SessionKeeper({ state: path.join(directory, "state"), command: [], log });
-    await keeper.open();
-    await openViews(1, CRASHING, keeper);
-    try {
-      await prepare("a");
-      const { target } = await views.mount("a");
-      const file = await open(path.join(target, "etc/new"), "w+");
-      await file.write("before ");
-      writeFileSync(process.env.CRASH_FILE!, "");
-      while (!warnings.some((message) => message.includes("has taken over"))) await sleep(1);
-      rmSync(process.env.CRASH_FILE!);
-      await file.write("after");
-      await file.close();
-      expect(await readFile(path.join(target, "etc/new"), "utf8")).toBe("before after");
-      expect(views.isMounted(views.get("a"))).toBe(true);
-      await views.unmount("a", false);
-    } finally {
-      keeper.close();
-    }
-  });
+  it.runIf(KERNEL_IS_RECENT)(
+    "is replaced by another where a keeper has its mounts, whose files stay open",
+    async () => {
+      await views.close({ keepMounts: false });
+      const keeper = new SessionKeeper({ state: path.join(directory, "state"), command: [], log });
+      await keeper.open();
+      await openViews(1, CRASHING, keeper);
+      try {
+        await prepare("a");
+        const { target } = await views.mount("a");
+        const file = await open(path.join(target, "etc/new"), "w+");
+        await file.write("before ");
+        writeFileSync(process.env.CRASH_FILE!, "");
+        while (!warnings.some((message) => message.includes("has taken over"))) await sleep(1);
+        rmSync(process.env.CRASH_FILE!);
+        await file.write("after");
+        await file.close();
+        expect(await readFile(path.join(target, "etc/new"), "utf8")).toBe("before after");
+        expect(views.isMounted(views.get("a"))).toBe(true);
+        await views.unmount("a", false);
+      } finally {
+        keeper.close();
+      }
+    },
+  );
 });
+
+/** How many requests of a mount the kernel waits for; asks the kernel, not the mount. */
+function unansweredRequests(target: string): number {
+  const mountinfo = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+  const device = mountinfo.find((line) => line.includes(` ${target} `))?.split(" ")[2];
+  const control = path.join(directory, "control");
+  // The one that the machine has or has not mounted elsewhere.
+  execFileSync("mkdir", ["-p", control]);
+  execFileSync("mount", ["-t", "fusectl", "none", control]);
+  try {
+    return Number(readFileSync(path.join(control, `${device?.split(":")[1]}/waiting`), "utf8"));
+  } finally {
+    execFileSync("umount", [control]);
+  }
+}
 
 describe("a stuck thread", () => {
   const fifo = () => process.env.STUCK_FIFO!;
@@ -167,10 +186,10 @@ describe("a stuck thread", () => {
     await writeFile(path.join(target, "etc/new"), "survives");
     execFileSync("mkfifo", [fifo()]);
     while (!existsSync(`${fifo()}.reached`)) await sleep(5);
+    const before = unansweredRequests(target);
     const program = spawn("cat", [path.join(target, "sub/file")], { stdio: ["ignore", 1, "pipe"] });
     const complaint = text(program.stderr!);
-    const waitsFor = () => readFileSync(`/proc/${program.pid}/wchan`, "utf8");
-    while (!waitsFor().includes("request_wait")) await sleep(5);
+    while (unansweredRequests(target) === before) await sleep(5);
     return { target, complaint };
   }
 
@@ -252,22 +271,23 @@ describe("a view", () => {
   });
 
   it("has the I/O mode that it was last asked to have", async () => {
+    const best = KERNEL_IS_RECENT ? "passthrough" : "cached";
     await prepare("v");
     // Not asked: the daemon's default, which is cached for what can be written to.
     expect(views.ioInUse(await views.mount("v"))).toBe("cached");
     await views.unmount("v", false);
     expect(views.ioInUse(views.get("v"))).toBeUndefined();
-    expect(views.ioInUse(await views.mount("v", undefined, { io: "passthrough" }))).toBe(
-      "passthrough",
-    );
+    expect(views.ioInUse(await views.mount("v", undefined, { io: "passthrough" }))).toBe(best);
     await views.unmount("v", false);
     const again = await views.mount("v");
-    expect([again.io, views.ioInUse(again)]).toEqual(["passthrough", "passthrough"]);
+    expect([again.io, views.ioInUse(again)]).toEqual(["passthrough", best]);
     writeFileSync(path.join(again.target, "etc/new"), "x".repeat(1 << 20));
     expect(statSync(path.join(views.upperDir(again)!, "etc/new")).size).toBe(1 << 20);
     await prepare("fixed", { readOnly: true });
-    expect(views.ioInUse(await views.mount("fixed"))).toBe("passthrough");
-    expect(warnings).toEqual([]);
+    expect(views.ioInUse(await views.mount("fixed"))).toBe(best);
+    // Who asked for it hears that it is not to be had: two mounts of "v"; "fixed" left it to varve.
+    const noPassthrough = expect.stringMatching(/no passthrough: this needs Linux 6\.9/);
+    expect(warnings).toEqual(KERNEL_IS_RECENT ? [] : [noPassthrough, noPassthrough]);
   });
 
   it("is created by one of those who ask for a name at once", async () => {
