@@ -7,16 +7,16 @@ best_machine() {
   if [ -w /dev/kvm ] && grep -qE '^flags.* (vmx|svm) ' /proc/cpuinfo; then echo kvm; else echo uml; fi
 }
 
-boot_kvm() { boot_qemu kvm -cpu host "$1"; }
-boot_tcg() { boot_qemu tcg,thread=multi,tb-size=1024 -cpu max "$1"; }
+boot_kvm() { boot_qemu kvm "$1"; }
+boot_tcg() { boot_qemu tcg,thread=multi,tb-size=1024 "$1"; }
 
-# boot_qemu ACCELERATOR -cpu MODEL DISK
+# boot_qemu ACCELERATOR DISK
 boot_qemu() {
-  qemu-system-x86_64 -machine q35 -accel "$1" "$2" "$3" -smp "$cpus" -m "$memory" \
+  qemu-system-x86_64 -machine q35 -accel "$1" -cpu max -smp "$cpus" -m "$memory" \
     -display none -no-reboot -nic none -serial "file:$results/serial.log" \
     -kernel "$cache/vmlinuz-$kernel" -initrd "$cache/initrd-$kernel" \
     -append "root=/dev/vda rw console=ttyS0" \
-    -drive "file=$4,format=raw,if=virtio,cache=unsafe,snapshot=on" \
+    -drive "file=$2,format=raw,if=virtio,cache=unsafe,snapshot=on" \
     -drive "file=$work/store.img,format=raw,if=virtio,cache=unsafe,discard=unmap" \
     -device virtio-rng-pci \
     -virtfs "local,path=$work/exchange,mount_tag=exchange,security_model=none"
