@@ -18,6 +18,7 @@ import {
   S_IFMT,
   S_IFREG,
 } from "../../../src/system/constants.js";
+import { EEXIST, ENOTEMPTY } from "../../../src/system/errno.js";
 import { STAT_MODE, STAT_NLINK, STAT_SIZE, STAT_SLOTS } from "../../../src/system/native.js";
 import { randomNumbers } from "../../tools/random.js";
 
@@ -95,7 +96,11 @@ const KINDS: readonly ((side: Side, step: Step) => Outcome)[] = [
     withFile(side, path, EXCLUSIVE, (fd) => sys.pwrite(fd, data, 0, data.length, offset)),
   (side, { path, data, offset }) =>
     withFile(side, path, O_CREAT | O_RDWR, (fd) => sys.pwrite(fd, data, 0, data.length, offset)),
-  (side, { path, other }) => sys.renameat2(side.root, toBytes(path), side.root, toBytes(other), 0),
+  (side, { path, other }) => {
+    const result = sys.renameat2(side.root, toBytes(path), side.root, toBytes(other), 0);
+    // What POSIX leaves open for a directory that is not empty: XFS says this, others that.
+    return result === -EEXIST ? -ENOTEMPTY : result;
+  },
   (side, { path, other }) =>
     sys.renameat2(side.root, toBytes(path), side.root, toBytes(other), RENAME_EXCHANGE),
   (side, { path }) => sys.unlinkat(side.root, toBytes(path), 0),
