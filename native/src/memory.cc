@@ -2,7 +2,27 @@
 
 #include <malloc.h>
 
+#include "pool_call.hh"
+#include "syscalls.hh"
+
 namespace varve {
+namespace {
+
+napi_value TrimHeapAsync(napi_env env) {
+  return CallOnPool(env, "varve:trimHeap", []() -> int64_t {
+#ifdef __GLIBC__
+    return ::malloc_trim(0);
+#else
+    return 0;
+#endif
+  });
+}
+
+constexpr Method kMethods[] = {{"trimHeapAsync", Bind<TrimHeapAsync>}};
+
+}  // namespace
+
+Methods MemoryMethods() { return kMethods; }
 
 void BoundMalloc() {
 #ifdef __GLIBC__

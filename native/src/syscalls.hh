@@ -15,6 +15,7 @@ Methods DirectoryMethods();
 Methods ErrnoMethods();
 Methods FileMethods();
 Methods FsopsMethods();
+Methods MemoryMethods();
 Methods MessageMethods();
 Methods StagedBodyMethods();
 Methods MountMethods();

@@ -17,6 +17,7 @@ import { remountView } from "../services/use-cases/mount-view.js";
 import { Unpacker } from "../snapshots/unpacker.js";
 import { type DaemonConfig, layerLimits } from "./config.js";
 import { answerHealthChecks, collector, serveEngines, serveMetrics } from "./engines.js";
+import { FreedMemory } from "./freed-memory.js";
 import { examineMachine } from "./machine.js";
 import type { Mounts, OnCleanup, StartOptions } from "./mounts.js";
 
@@ -47,6 +48,9 @@ export async function answerCalls(
   await views.open({ restore: config.restoreViews, remount });
   collection.start();
   onCleanup(() => collection.stop());
+  const memory = new FreedMemory();
+  memory.start();
+  onCleanup(() => memory.stop());
   await containerd?.open({ onUnshared: collector(core) });
   keeper?.releaseLeft();
   const server = new RpcServer(sockets.own, varveApi(core));

@@ -221,6 +221,11 @@ export interface Syscalls {
    * @returns their number, or a negative errno: -ENOSYS where pipes cannot be that large
    */
   stage(fd: number, offset: number, length: number): number;
+  /**
+   * Gives the whole pages of what malloc has free back to the system, on the thread pool: 1, or 0 when there were
+   * none, or with a C library that knows no malloc_trim(3). Threads that allocate meanwhile wait for some ms.
+   */
+  trimHeapAsync(): Promise<number>;
   /** strerror(3). */
   errnoText(errno: number): string;
 }
