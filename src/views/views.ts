@@ -257,6 +257,7 @@ export class Views {
       await this.#mounts.unmount(view, true);
     }
     this.#database.views.delete(view.id);
+    await this.#mounts.removeDefaultTarget(view.id); // left by a mount that ended by itself
     await this.#directories.remove(view.id);
     this.#tell("destroy", view);
   }
@@ -377,8 +378,7 @@ export class Views {
     const view = this.#database.views.get(viewId);
     if (view?.mounted !== true) return;
     // What the next daemon is to mount again stays wanted.
-    const isWanted = this.#isClosing && view.restart === "always";
-    if (!isWanted) this.#database.views.setUnmounted(viewId);
+    if (!this.#isClosing || view.restart !== "always") this.#database.views.setUnmounted(viewId);
     this.#tell("unmount", view);
   }
 

@@ -113,6 +113,8 @@ function prepare(name?: string, o: { chain?: Digest | undefined; readOnly?: bool
   });
 }
 
+const defaultTargets = () => readdirSync(path.join(directory, "state/views"));
+
 const cat = (file: string) => execFileSync("cat", [file], { encoding: "utf8" });
 
 describe("a crashed thread", () => {
@@ -221,7 +223,7 @@ describe("a stuck thread", () => {
       await views.remove("a", true);
       expect(await changes).toBeInstanceOf(Error);
       await complaint;
-      expect([views.list(), ourMounts()]).toEqual([[], []]);
+      expect([views.list(), ourMounts(), defaultTargets()]).toEqual([[], [], []]);
     } finally {
       release();
     }
@@ -343,6 +345,15 @@ describe("a view", () => {
     await holding;
     expect(order).toEqual(["work", "removed"]);
     await expect(views.mount("v")).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  it("that somebody else unmounted leaves no directory behind once it is removed", async () => {
+    await prepare("a");
+    const { target } = await views.mount("a");
+    execFileSync("umount", [target]);
+    while (views.isMounted(views.get("a"))) await sleep(5);
+    await views.remove("a", false);
+    expect(defaultTargets()).toEqual([]);
   });
 
   it("keeps a file that was deleted while a program has it open", async () => {
