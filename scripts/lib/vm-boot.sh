@@ -16,7 +16,7 @@ boot_qemu() {
     -display none -no-reboot -nic none -serial "file:$results/serial.log" \
     -kernel "$cache/vmlinuz-$kernel" -initrd "$cache/initrd-$kernel" \
     -append "root=/dev/vda rw console=ttyS0" \
-    -drive "file=$2,format=raw,if=virtio,cache=unsafe,snapshot=on" \
+    -drive "file=$2,file.locking=off,format=raw,if=virtio,cache=unsafe,snapshot=on" \
     -drive "file=$work/store.img,format=raw,if=virtio,cache=unsafe,discard=unmap" \
     -device virtio-rng-pci \
     -virtfs "local,path=$work/exchange,mount_tag=exchange,security_model=none"
