@@ -59,6 +59,7 @@ UNIT
   echo varve-vm >"$1/etc/hostname"
   printf '127.0.0.1 localhost varve-vm\n' >"$1/etc/hosts"
   chroot "$1" systemctl -q enable varve-vm.service
+  # Tests start their own.
   chroot "$1" systemctl -q mask containerd.service podman.service podman.socket
   chroot "$1" useradd -m -s /bin/bash varve
 }
