@@ -43,6 +43,15 @@ export class DaemonSandbox {
     variables: Readonly<Record<string, string>>,
     flags: readonly string[],
   ): Promise<number | undefined> {
+    const child = this.#launch(variables, flags);
+    while (child.exitCode === null && child.signalCode === null) {
+      if (await isListening(this.socket)) return undefined;
+      await sleep(10);
+    }
+    return child.exitCode ?? -1;
+  }
+
+  #launch(variables: Readonly<Record<string, string>>, flags: readonly string[]): ChildProcess {
     // Unless a test says otherwise it starts the next daemon itself, and a dead one's views are dead.
     const unsupervised = flags.includes("--supervise") ? [] : ["--no-supervise"];
     const directories = ["--root", this.path("root"), "--state", this.path("state")];
@@ -55,11 +64,14 @@ export class DaemonSandbox {
     child.stderr.on("data", (chunk: Buffer) => {
       this.#log += chunk.toString();
     });
-    while (child.exitCode === null && child.signalCode === null) {
-      if (await isListening(this.socket)) return undefined;
-      await sleep(10);
-    }
-    return child.exitCode ?? -1;
+    return child;
+  }
+
+  /** Starts a daemon and kills it so long after that, however far it got. */
+  async startAndKill(afterMs: number): Promise<void> {
+    this.#launch({}, []);
+    await sleep(afterMs);
+    await this.end("SIGKILL");
   }
 
   async start(...flags: string[]): Promise<void> {

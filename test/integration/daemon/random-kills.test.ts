@@ -1,6 +1,6 @@
 /**
- * The daemon is killed at random moments while many things go on; after each restart the store must be
- * consistent, and have what was acknowledged.
+ * The daemon is killed at random moments while many things go on, and while it starts again; after that the store must
+ * be consistent, and have what was acknowledged.
  *
  * `scripts/conformance/crash` runs many more rounds of it than fit here.
  */
@@ -12,12 +12,15 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { randomNumbers } from "../../tools/random.js";
 import { CrashScene } from "./crash-scene.js";
 
-const ROUNDS = Number(process.env.VARVE_TEST_KILLS ?? 3);
+const KILLS = Number(process.env.VARVE_TEST_KILLS ?? 3);
 const SEED = Number(process.env.VARVE_TEST_SEED ?? Date.now() % 1_000_000);
 /** Streams of work at the same time. */
 const STREAMS = 4;
 /** The longest that a daemon lives, ms. */
 const LIFE_MS = 500;
+/** The same of one that is killed while it settles what the last one left, and how many of them come in a row at most. */
+const START_MS = 800;
+const STARTS = 3;
 
 const scene = new CrashScene();
 const { sandbox, client } = scene;
@@ -176,16 +179,20 @@ async function settle(stream: Stream): Promise<void> {
   }
 }
 
-it(`${ROUNDS} kills at random moments (seed ${SEED}) lose nothing and leave nothing`, {
-  timeout: 60_000 + ROUNDS * 30_000,
+it(`${KILLS} kills at random moments (seed ${SEED}) lose nothing and leave nothing`, {
+  timeout: 60_000 + KILLS * 30_000,
 }, async () => {
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let kills = 0; kills < KILLS; ) {
     let dead = false;
     const working = streams.map((stream) => work(stream, () => dead));
     await sleep(random(LIFE_MS));
     dead = true;
     await sandbox.end("SIGKILL");
+    kills++;
     await Promise.all(working);
+    for (let starts = random(STARTS + 1); starts > 0 && kills < KILLS; starts--, kills++) {
+      await sandbox.startAndKill(random(START_MS));
+    }
     await scene.restart();
     await scene.verify();
     for (const stream of streams) await settle(stream);
