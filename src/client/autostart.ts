@@ -49,7 +49,7 @@ const LOG_TAIL_BYTES = 2048;
 const MAX_LOG_BYTES = 4 * 1024 * 1024;
 
 /**
- * Returns when a daemon accepts connections at `socket`; starts one, detached, when none does.
+ * Returns when a daemon answers at `socket`; starts one, detached, when none does.
  *
  * Two callers at once are fine: the daemon's lock lets one live, and both wait for its socket.
  *
@@ -66,12 +66,12 @@ export async function ensureDaemon(options: AutostartOptions): Promise<Autostart
   const deadline = Date.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   for (let pauseMs = 10; Date.now() < deadline; pauseMs = Math.min(pauseMs * 1.5, 200)) {
     await sleep(pauseMs);
-    if (await isListening(options.socket)) {
-      await endLoser(daemon, options.socket);
+    // It listens before it is ready, and may still fail then.
+    if ((await isListening(options.socket)) && (await isAnswered(daemon, options.socket))) {
       return { started: true, logPath };
     }
     // Ours may have lost the race for the lock: then the winner's socket appears shortly.
-    if (daemon.exitCode !== null && daemon.exitCode !== LOCKED_EXIT_CODE) {
+    if (hasFailed(daemon)) {
       throw notStarted(options.socket, `it ended with code ${daemon.exitCode}`, logPath, logStart);
     }
     if (daemon.signalCode !== null) {
@@ -82,19 +82,25 @@ export async function ensureDaemon(options: AutostartOptions): Promise<Autostart
 }
 
 /**
- * Ends our daemon if another one won the race. It would end by itself at the lock, unless the winner
- * is stopped before it gets there: then a daemon would live that nobody asked for any more.
+ * True when a daemon answers. Ends ours if that is another one, which won the race. Ours would end by itself at the
+ * lock, unless the winner is stopped before it gets there: then a daemon would live that nobody asked for any more.
  */
-async function endLoser(daemon: ChildProcess, socket: string): Promise<void> {
+async function isAnswered(daemon: ChildProcess, socket: string): Promise<boolean> {
   const client = VarveClient.connect({ socket });
   try {
     const { pid } = await client.info();
     if (Number(pid) !== daemon.pid) daemon.kill("SIGTERM");
+    return true;
   } catch {
-    // It is ending already; the caller will see.
+    return false;
   } finally {
     client.close();
   }
+}
+
+/** It ended, and not because another one is there. */
+function hasFailed({ exitCode }: ChildProcess): boolean {
+  return exitCode !== null && exitCode !== LOCKED_EXIT_CODE;
 }
 
 /** The daemon's exit code when another one has its directories (EX_TEMPFAIL of sysexits.h). */

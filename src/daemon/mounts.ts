@@ -92,11 +92,17 @@ export async function openMounts(o: StartOptions, onCleanup: OnCleanup): Promise
   process.umask(0o066);
   await lockDirectories(config, o.patienceMs, onCleanup);
   const privileged = isPrivileged();
+  if (config.containerdSocket !== undefined && !privileged) {
+    throw new FailedPreconditionError(
+      "serve containerd: this needs root (CAP_SYS_ADMIN in the initial user namespace)",
+    );
+  }
   const { socketGroup: group } = config;
   const socketGroup = group === undefined ? undefined : groupId(group);
-  const sockets = await listen(config, { descriptor, group: socketGroup }, onCleanup);
   const database = openDatabase(path.join(root, "varve.db"));
   onCleanup(() => database.close());
+  // Not before the database: whoever connects takes it that the daemon can be started.
+  const sockets = await listen(config, { descriptor, group: socketGroup }, onCleanup);
   const keeper = config.supervise
     ? new SessionKeeper({ state, command: o.restart, store: storeOf(manager), log })
     : undefined;
@@ -125,20 +131,14 @@ function openViews({ config, log, end }: StartOptions, parts: Parts, onCleanup: 
   return views;
 }
 
-/** @throws FailedPreconditionError without the rights for it */
 function openContainerd(
   { config, log, end }: StartOptions,
-  { privileged, database, tasks, snapshots, keeper, tallies }: Parts,
+  { database, tasks, snapshots, keeper, tallies }: Parts,
   onCleanup: OnCleanup,
 ): ProxySnapshots | undefined {
   const { root, state, containerdSocket, containerdMounts: form } = config;
   const { fuseWorkers: workers, quickWakeUps, io } = config;
   if (containerdSocket === undefined) return undefined;
-  if (!privileged) {
-    throw new FailedPreconditionError(
-      "serve containerd: this needs root (CAP_SYS_ADMIN in the initial user namespace)",
-    );
-  }
   const sharing = {
     settle: () => snapshots.settle(),
     readyIndex: (chainId: Digest) => snapshots.readyIndex(chainId),

@@ -34,7 +34,7 @@ export class DaemonSandbox {
     return this.#child?.pid ?? 0;
   }
 
-  /** Starts a daemon that may fail; resolves with the exit code, or undefined once it listens. */
+  /** Starts a daemon that may fail; resolves with the exit code, or undefined once it answers. */
   async tryStart(...flags: string[]): Promise<number | undefined> {
     return this.#spawn({}, flags);
   }
@@ -45,7 +45,14 @@ export class DaemonSandbox {
   ): Promise<number | undefined> {
     const child = this.#launch(variables, flags);
     while (child.exitCode === null && child.signalCode === null) {
-      if (await isListening(this.socket)) return undefined;
+      // It listens before it is ready, and answers when it is.
+      if (await isListening(this.socket)) {
+        const isAnswered = await this.client.version().then(
+          () => true,
+          () => false,
+        );
+        if (isAnswered) return undefined;
+      }
       await sleep(10);
     }
     return child.exitCode ?? -1;
@@ -82,10 +89,6 @@ export class DaemonSandbox {
   async startWith(variables: Readonly<Record<string, string>>, ...flags: string[]): Promise<void> {
     const code = await this.#spawn(variables, flags);
     if (code !== undefined) throw new Error(`daemon ended with ${code}:\n${this.#log}`);
-    // It listens before it is ready, and answers when it is.
-    await this.client.version().catch((error: Error) => {
-      throw new Error(`${error.message}:\n${this.#log}`);
-    });
   }
 
   /** Sends a signal and waits for the end; the exit code, null for death by signal. */
@@ -96,15 +99,6 @@ export class DaemonSandbox {
     child.kill(signal);
     const [code] = (await exit) as [number | null];
     return code;
-  }
-
-  /** The exit code of the daemon, when it has ended by itself. */
-  async exitCode(): Promise<number | null> {
-    const child = this.#child;
-    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
-      await once(child, "exit");
-    }
-    return child?.exitCode ?? null;
   }
 
   /** The signal that the daemon dies of, when it has died. */

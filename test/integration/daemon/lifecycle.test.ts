@@ -305,6 +305,20 @@ describe("autostart", () => {
       message: expect.stringContaining("varve.db"),
     });
   });
+
+  it("tells them of one that listened already, too", async () => {
+    mkdirSync(sandbox.path("root"));
+    writeFileSync(sandbox.path("root/blobs"), "where a directory is to be");
+    const options = {
+      socket: sandbox.socket,
+      root: sandbox.path("root"),
+      state: sandbox.path("state"),
+    };
+    await expect(ensureDaemon(options)).rejects.toMatchObject({
+      code: "UNAVAILABLE",
+      message: expect.stringContaining("open the content store"),
+    });
+  });
 });
 
 describe("another user", () => {
