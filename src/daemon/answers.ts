@@ -53,10 +53,10 @@ export async function answerCalls(
   onCleanup(() => memory.stop());
   await containerd?.open({ onUnshared: collector(core) });
   keeper?.releaseLeft();
+  await serveMetrics(config, core, onCleanup);
   const server = new RpcServer(sockets.own, varveApi(core));
   onCleanup(() => server.close());
   const engines = serveEngines({ config, core, mounts }, onCleanup);
-  await serveMetrics(config, core, onCleanup);
   await answerHealthChecks(config, core, [server, ...engines], onCleanup);
   return core;
 }

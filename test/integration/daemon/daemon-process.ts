@@ -101,6 +101,15 @@ export class DaemonSandbox {
     return code;
   }
 
+  /** The exit code of the daemon that was started last, when it has ended by itself. */
+  async exitCode(): Promise<number | null> {
+    const child = this.#child;
+    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
+      await once(child, "exit");
+    }
+    return child?.exitCode ?? null;
+  }
+
   /** The signal that the daemon dies of, when it has died. */
   async deathSignal(): Promise<NodeJS.Signals | null> {
     const child = this.#child;
