@@ -1,6 +1,8 @@
 // Compression and hashing on the thread pool.
 #include "codecs.hh"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <memory>
 
@@ -73,6 +75,25 @@ napi_value HashAsync(napi_env env, const Hash& hash, const Kept<Slice>& data) {
   return CallOnPool(env, "varve:hash", work, {hash.value, data.value});
 }
 
+int64_t WriteFully(int fd, const uint8_t* data, size_t length) {
+  while (length > 0) {
+    const ssize_t count = ::write(fd, data, length);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return -errno;
+    data += count;
+    length -= static_cast<size_t>(count);
+  }
+  return 0;
+}
+
+napi_value WriteHashedAsync(napi_env env, const Hash& hash, int32_t fd, const Kept<Slice>& data) {
+  const auto work = [state = hash.state, fd, from = Slice{data}] {
+    state->Update(from.data, from.length);
+    return WriteFully(fd, from.data, from.length);
+  };
+  return CallOnPool(env, "varve:write-hashed", work, {hash.value, data.value});
+}
+
 int64_t FinishHash(const Hash& hash, const Bytes& out) {
   const auto digest = hash.state->Finish();
   if (out.length != digest.size()) return -EINVAL;
@@ -92,6 +113,7 @@ constexpr Method kMethods[] = {
     {"crc32", Bind<ContinueCrc32>},
     {"createSha256", Bind<CreateSha256>},
     {"hashAsync", Bind<HashAsync>},
+    {"writeHashedAsync", Bind<WriteHashedAsync>},
     {"finishHash", Bind<FinishHash>},
     {"deflateAsync", Bind<DeflateAsync>},
     {"deflateBound", Bind<RoomForDeflate>},

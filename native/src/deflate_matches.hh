@@ -54,12 +54,11 @@ class MatchFinder {
   // True where a position can be inserted.
   bool HasRoom(uint32_t position) const { return position + 4 <= end_; }
 
+  // For matches of four bytes and more: of what is in a match already, three are not worth the time.
   void Insert(uint32_t position) {
-    const uint32_t value = Load32(data_ + position);
-    uint32_t& head = heads_[HashOf(value)];
+    uint32_t& head = heads_[HashOf(Load32(data_ + position))];
     previous_[position % kWindow] = head;
     head = position + 1;
-    shortHeads_[ShortHashOf(value)] = position + 1;
   }
 
   // Inserts the position, and returns the longest match there that is longer than `longerThan` (2

@@ -7,7 +7,7 @@ Napi::Object InitSyscalls(Napi::Env env) {
       varve::FileMethods(),  varve::FsopsMethods(),     varve::MountMethods(),
       varve::StatMethods(),  varve::SyncMethods(),      varve::XattrMethods(),
       varve::MessageMethods(), varve::SharedMemoryMethods(), varve::CallerMethods(),
-      varve::StagedBodyMethods(), varve::MemoryMethods(),
+      varve::StagedBodyMethods(), varve::MemoryMethods(),     varve::SmallFileMethods(),
   };
   for (const varve::Methods& part : parts) varve::DefineMethods(env, exports, part);
   return exports;

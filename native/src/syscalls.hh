@@ -20,6 +20,7 @@ Methods MessageMethods();
 Methods StagedBodyMethods();
 Methods MountMethods();
 Methods SharedMemoryMethods();
+Methods SmallFileMethods();
 Methods StatMethods();
 Methods SyncMethods();
 Methods XattrMethods();

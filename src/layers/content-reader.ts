@@ -48,6 +48,11 @@ export class ContentReader {
     return must(disk.tryOpen(path, OPEN_FLAGS), "openat2", disk.describe(path));
   }
 
+  /** Reads small files of the upper directory on the thread pool. @see Syscalls.readFilesAsync */
+  readUpperFiles(paths: Buffer, numbers: Float64Array, out: Buffer): Promise<number> | number {
+    return sys.readFilesAsync(this.#upper.rootFd, paths, numbers, out);
+  }
+
   /** Where the data is, for messages. */
   describe(source: ContentSource): string {
     const { disk, path } = this.#place(source);

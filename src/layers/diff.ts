@@ -65,6 +65,11 @@ export class LayerDiff {
     return this.#walk.content.describe(source);
   }
 
+  /** Reads small files of the upper directory on the thread pool. @see Syscalls.readFilesAsync */
+  readUpperFiles(paths: Buffer, numbers: Float64Array, out: Buffer): Promise<number> | number {
+    return this.#walk.content.readUpperFiles(paths, numbers, out);
+  }
+
   close(): void {
     this.#walk.close();
   }

@@ -9,7 +9,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, fsync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fsync, openSync, rmSync } from "node:fs";
 import { promisify } from "node:util";
 import type { Digest } from "../content/digest.js";
 import { sys } from "../system/addon.js";
@@ -113,12 +113,13 @@ export class LayerCompressor {
   /** Completes the blob; its file is on disk (fsync) on return unless temporary, its name is not. */
   async finish(): Promise<CompressedLayer> {
     await this.#encoder.finish();
+    const digest = await this.#blobHash.digest();
     must(await this.#flush, "fdatasync", this.#path);
     if (!this.#isTemporary) await promisify(fsync)(this.#fd);
     closeSync(this.#fd);
     this.#fd = -1;
     return {
-      digest: await this.#blobHash.digest(),
+      digest,
       size: this.#size,
       diffId: await this.#tarHash.digest(),
       tarBytes: this.#tarBytes,
@@ -129,19 +130,19 @@ export class LayerCompressor {
   abort(): void {
     if (this.#fd < 0) return;
     this.#encoder?.abort?.();
-    closeSync(this.#fd);
+    const fd = this.#fd;
     this.#fd = -1;
     rmSync(this.#path, { force: true });
+    // Bytes may be on their way into it.
+    void this.#blobHash.settled().then(() => closeSync(fd));
   }
 
   async #output(chunk: Buffer): Promise<void> {
     // A block that was still at work when the caller gave up.
     if (this.#fd < 0) return;
-    const hashed = this.#blobHash.update(chunk);
     this.#size += chunk.length;
-    for (let at = 0; at < chunk.length; ) at += writeSync(this.#fd, chunk, at);
-    this.#flushAhead();
-    await hashed;
+    await this.#blobHash.updateAndAppend(chunk, this.#fd, this.#path);
+    if (this.#fd >= 0) this.#flushAhead();
   }
 
   /** Has the disk work while there is more to compress, so that little is left for the end. */

@@ -44,15 +44,23 @@ export class LayerTar {
     this.#host = host;
   }
 
-  /** Appends bytes, which stay the caller's. */
-  put(bytes: Buffer): Promise<void> | undefined {
-    if (bytes.length > CHUNK_BYTES - this.#fill) return this.#putSlowly(bytes);
-    bytes.copy(this.#chunk, this.#fill);
-    this.#fill += bytes.length;
+  /** Appends bytes, which stay the caller's; once the promise, if there is one, resolves. */
+  put(...parts: Buffer[]): Promise<void> | undefined {
+    let length = 0;
+    for (const part of parts) length += part.length;
+    if (length > CHUNK_BYTES - this.#fill) return this.#putSlowly(parts);
+    for (const part of parts) {
+      part.copy(this.#chunk, this.#fill);
+      this.#fill += part.length;
+    }
     return undefined;
   }
 
-  async #putSlowly(bytes: Buffer): Promise<void> {
+  async #putSlowly(parts: readonly Buffer[]): Promise<void> {
+    for (const part of parts) await this.#putInPieces(part);
+  }
+
+  async #putInPieces(bytes: Buffer): Promise<void> {
     for (let at = 0; at < bytes.length; ) {
       if (this.#fill === CHUNK_BYTES) await this.#flush();
       const end = Math.min(bytes.length, at + CHUNK_BYTES - this.#fill);

@@ -24,8 +24,9 @@ import { LayerDiff, type LayerEntry } from "./diff.js";
 import { FrozenFiles } from "./frozen-files.js";
 import { LAYER_MEDIA_TYPE, LayerCompressor } from "./layer-compressor.js";
 import { LayerTar } from "./layer-tar.js";
+import { type EntryGroup, ReadAhead } from "./read-ahead.js";
 import type { TarEntry } from "./tar-entry.js";
-import { encodeEntryHeader } from "./tar-writer.js";
+import { encodeEntryHeader, padding } from "./tar-writer.js";
 import type { DiffOptions } from "./upper-tree.js";
 
 /** What to pack, and how. */
@@ -95,11 +96,13 @@ export async function packLayer(options: PackOptions): Promise<PackedLayer> {
   const diff = openDiff(options);
   let packing: Packing | undefined;
   let frozen: FrozenFiles | undefined;
+  let ahead: ReadAhead | undefined;
   try {
     frozen = await FrozenFiles.take(options.pause?.unheld ?? [], dirname(options.outputPath));
-    for (const item of diff.entries()) {
+    ahead = new ReadAhead(diff);
+    for (let group = await ahead.take(); group !== undefined; group = await ahead.take()) {
       packing ??= new Packing(options, diff, frozen);
-      await packing.add(item);
+      await packing.addAll(group);
     }
     return packing === undefined ? { empty: true } : await packing.finish();
   } catch (error) {
@@ -108,6 +111,7 @@ export async function packLayer(options: PackOptions): Promise<PackedLayer> {
     throw error;
   } finally {
     packing?.abort();
+    await ahead?.close();
     frozen?.close();
     diff.close();
   }
@@ -163,17 +167,32 @@ class Packing {
       throw new CancelledError(`pack ${this.#options.upperDir}: cancelled`);
   }
 
-  async add(item: LayerEntry): Promise<void> {
-    this.#throwIfAborted();
-    faultPoint("commit.entry");
+  async addAll(group: EntryGroup): Promise<void> {
+    for (let position = 0; position < group.entries.length; position++) {
+      this.#throwIfAborted();
+      faultPoint("commit.entry");
+      const item = group.entries[position]!;
+      const file = group.file(position);
+      const isRead = file !== undefined && this.#frozen.get(file.inode) === undefined;
+      const added = isRead ? this.#addRead(item.entry, file.bytes) : this.#add(item);
+      // A turn for each of a hundred thousand files would take as long as packing them.
+      if (added !== undefined) await added;
+    }
+  }
+
+  #addRead(entry: TarEntry, bytes: Buffer): Promise<void> | undefined {
+    return this.#tar.put(this.#header(entry), bytes, padding(entry.size));
+  }
+
+  async #add(item: LayerEntry): Promise<void> {
     const fd = this.#open(item);
     if (fd === undefined) {
-      if (!this.#vanished.has(item.entry.path)) await this.#addHeader(item.entry);
+      if (!this.#vanished.has(item.entry.path)) await this.#tar.put(this.#header(item.entry));
       return;
     }
     try {
       const { entry, data } = this.#current(item, fd);
-      await this.#addHeader(entry);
+      await this.#tar.put(this.#header(entry));
       const isWhole = await this.#tar.putBody(data, entry.size, display(entry.path));
       if (!isWhole)
         this.#warn(`${display(entry.path)}: became shorter while it was packed; filled with zeros`);
@@ -182,10 +201,10 @@ class Packing {
     }
   }
 
-  async #addHeader(entry: TarEntry): Promise<void> {
+  #header(entry: TarEntry): Buffer {
     this.#entries += 1;
     this.#newestMtimeSec = Math.max(this.#newestMtimeSec, entry.mtimeSec);
-    await this.#tar.put(encodeEntryHeader(entry));
+    return encodeEntryHeader(entry);
   }
 
   /** A descriptor of a file's data; undefined for what has none, and for what has vanished. */

@@ -1,6 +1,7 @@
 /** SHA-256 of a stream, computed on the thread pool beside everything else. */
 
 import { createHash } from "node:crypto";
+import { writeSync } from "node:fs";
 import type { Digest } from "../content/digest.js";
 import { codecs } from "../system/addon.js";
 import { must } from "../system/errno.js";
@@ -19,14 +20,38 @@ export class PoolHash {
   update(data: Buffer, start = 0, length = data.length): Promise<void> {
     const state = this.#state;
     if (state === undefined) this.#plain?.update(data.subarray(start, start + length));
-    const done = this.#tail.then(async () => {
+    return this.#afterOthers(async () => {
       if (state === undefined) return;
       must(await codecs.hashAsync(state, data, start, length), "hash", "layer");
     });
+  }
+
+  /**
+   * Takes the next bytes and appends them to a file; they and the descriptor are to be left alone until it
+   * resolves.
+   *
+   * @throws SyscallError the file cannot be written; `path` is named
+   */
+  updateAndAppend(data: Buffer, fd: number, path: string): Promise<void> {
+    const state = this.#state;
+    if (state === undefined) this.#plain?.update(data);
+    return this.#afterOthers(async () => {
+      if (state === undefined) appendSync(fd, data);
+      else must(await codecs.writeHashedAsync(state, fd, data, 0, data.length), "write", path);
+    });
+  }
+
+  #afterOthers(work: () => Promise<void>): Promise<void> {
+    const done = this.#tail.then(work);
     // Whoever waits for this update, or for the digest, hears of a failure.
     done.catch(() => {});
     this.#tail = done;
     return done;
+  }
+
+  /** Resolves when nothing is under way any more, whatever became of it. */
+  async settled(): Promise<void> {
+    await this.#tail.catch(() => {});
   }
 
   /** The digest of all. To be called once. */
@@ -37,4 +62,8 @@ export class PoolHash {
     const hex = this.#plain?.digest("hex") ?? digest.toString("hex");
     return `sha256:${hex}` as Digest;
   }
+}
+
+function appendSync(fd: number, data: Buffer): void {
+  for (let at = 0; at < data.length; ) at += writeSync(fd, data, at);
 }

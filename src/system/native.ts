@@ -125,6 +125,21 @@ export interface Syscalls {
    * where it can: 0 or a negative errno (-EIO when the file ends before). Never rejects.
    */
   copyRangeAsync(fromFd: number, toFd: number, start: number, end: number): Promise<number>;
+  /**
+   * Reads small files on the thread pool, opened beneath a directory without following symbolic links. All
+   * three buffers must be left alone until the promise settles.
+   *
+   * @param paths each ended by a NUL
+   * @param numbers READ_SLOTS per file: first the bytes wanted; in the end what READ_* say
+   * @param out the files' bytes one after the other, each in the room of the bytes wanted
+   * @returns 0, or -EINVAL when the buffers do not fit each other
+   */
+  readFilesAsync(
+    dirfd: number,
+    paths: Buffer,
+    numbers: Float64Array,
+    out: Buffer,
+  ): Promise<number> | number;
   fsync(fd: number): number;
   fdatasync(fd: number): number;
   syncfs(fd: number): number;
@@ -357,9 +372,25 @@ export interface Codecs {
    * buffer must be left alone until the promise settles.
    */
   hashAsync(state: Sha256State, data: Buffer, start: number, length: number): Promise<number>;
+  /** The same, and then appends these bytes to a file: 0 or a negative errno. */
+  writeHashedAsync(
+    state: Sha256State,
+    fd: number,
+    data: Buffer,
+    start: number,
+    length: number,
+  ): Promise<number>;
   /** Puts the digest into `out` (32 bytes): 0 or -EINVAL. Ends the state. */
   finishHash(state: Sha256State, out: Buffer): number;
 }
+
+/** Positions in what `readFilesAsync` says of a file. */
+export const READ_SLOTS = 3;
+/** Bytes read, fewer than wanted only at the end of the file; or a negative errno. */
+export const READ_COUNT = 0;
+export const READ_INO = 1;
+/** The file's size just before. */
+export const READ_SIZE = 2;
 
 /** A hash in the addon. */
 export type Sha256State = { readonly __sha256: never };
