@@ -9,6 +9,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { O_ACCMODE, O_RDONLY, O_TRUNC } from "../system/constants.js";
 import { FailedPreconditionError } from "../system/errors.js";
+import { isBusy } from "./caller-thread.js";
 import {
   IN_HEADER_BYTES as ARG,
   FUSE_COPY_FILE_RANGE,
@@ -61,17 +62,18 @@ const NEXT_PIECE_MS = 50;
 /** Whoever writes a megabyte at a time looks like one write without end. */
 const LONGEST_WRITE_MS = 500;
 /**
- * A machine may be busier than these say. But as often as this thread had a core, whoever writes had one,
- * too, so that its looks count as well.
+ * A machine may be busier than these say. But as often as this thread had a core, whoever writes may have had one,
+ * too, so that its looks count as well; and who would run if there were a core for him is waited for until it is long.
  */
 const NEXT_PIECE_TURNS = 20;
 const LONGEST_WRITE_TURNS = 200;
 /** Files whose last write may have been a piece. */
 const MAX_TRACKED = 64;
 
-/** Where a write may go on, and when its last piece came. */
+/** Where a write may go on, whose it is, and when its last piece came. */
 interface Piece {
   readonly end: number;
+  readonly tid: number;
   readonly atMs: number;
   readonly atTurn: number;
 }
@@ -152,12 +154,13 @@ export class Pause {
     this.#pieces.delete(node);
     const end = offset + size;
     // The kernel cuts at pages, as late as it can.
-    if (size > MAX_TRANSFER_BYTES - PAGE_BYTES && end % PAGE_BYTES === 0) this.#follow(node, end);
+    if (size > MAX_TRANSFER_BYTES - PAGE_BYTES && end % PAGE_BYTES === 0)
+      this.#follow(node, end, request.caller.pid);
     return isNext;
   }
 
-  #follow(node: NodeId, end: number): void {
-    this.#pieces.set(node, { end, atMs: performance.now(), atTurn: this.#turn });
+  #follow(node: NodeId, end: number, tid: number): void {
+    this.#pieces.set(node, { end, tid, atMs: performance.now(), atTurn: this.#turn });
     if (this.#pieces.size > MAX_TRACKED) this.#pieces.delete(this.#pieces.keys().next().value!);
   }
 
@@ -168,9 +171,9 @@ export class Pause {
 
   #isBetweenPieces(): boolean {
     const nowMs = performance.now();
-    for (const [node, { atMs, atTurn }] of this.#pieces) {
+    for (const [node, { tid, atMs, atTurn }] of this.#pieces) {
       const isLate = nowMs - atMs > NEXT_PIECE_MS && this.#turn - atTurn > NEXT_PIECE_TURNS;
-      if (isLate) this.#pieces.delete(node);
+      if (isLate && !isBusy(tid)) this.#pieces.delete(node);
     }
     return this.#pieces.size > 0;
   }

@@ -1,9 +1,7 @@
 /** Requests whose answer is still to come, and which of them nobody waits for any more. */
 
-import { readFileSync } from "node:fs";
+import { isBeingKilled } from "./caller-thread.js";
 
-/** SIGKILL in a mask of signals; every fatal signal is turned into it. */
-const KILLED = 1n << 8n;
 /** How often a caller that was interrupted is looked at again. */
 const LOOK_AGAIN_MS = 50;
 
@@ -52,17 +50,5 @@ export class Waiting {
     } else {
       setTimeout(() => this.interrupted(unique, letGo), LOOK_AGAIN_MS).unref();
     }
-  }
-}
-
-/** Whether a thread will never return to its program. False for those that cannot be seen from here. */
-function isBeingKilled(tid: number): boolean {
-  try {
-    const status = readFileSync(`/proc/${tid}/status`, "latin1");
-    return [...status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$/gm)].some(
-      ([, mask]) => (BigInt(`0x${mask}`) & KILLED) !== 0n,
-    );
-  } catch {
-    return false;
   }
 }

@@ -1,5 +1,7 @@
-import { setImmediate } from "node:timers/promises";
-import { beforeEach, describe, expect, it } from "vitest";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setImmediate, setTimeout } from "node:timers/promises";
+import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import * as c from "../../../src/fuse/constants.js";
 import { Pause } from "../../../src/fuse/pause.js";
 import { RequestBuffer } from "../../../src/fuse/request.js";
@@ -30,7 +32,7 @@ function isHeld(opcode: number, flags = 0): boolean {
 }
 
 /** struct fuse_write_in */
-function isWriteHeld(node: number, offset: number, size: number): boolean {
+function isWriteHeld(node: number, offset: number, size: number, pid = 0): boolean {
   const fields = [
     [64, 0],
     [64, offset],
@@ -39,7 +41,7 @@ function isWriteHeld(node: number, offset: number, size: number): boolean {
     [64, 0],
     [64, 0],
   ] as const;
-  deliver(request, encodeRequest({ opcode: c.FUSE_WRITE, node }, fields));
+  deliver(request, encodeRequest({ opcode: c.FUSE_WRITE, node, pid }, fields));
   return pause.holds(request) !== undefined;
 }
 
@@ -146,6 +148,28 @@ describe("a write that comes in pieces", () => {
     await setImmediate();
     expect(isWriteHeld(5, MIB, 100)).toBe(false);
     await begun;
+  });
+
+  it("is waited for while its thread would run if there were a core for it", async () => {
+    const writer = spawn("sh", ["-c", "while :; do :; done"], { stdio: "ignore" });
+    onTestFinished(() => {
+      writer.kill("SIGKILL");
+    });
+    await once(writer, "spawn");
+    isWriteHeld(5, 0, MIB, writer.pid);
+    const begun = pause.begin(flag);
+    await setTimeout(150);
+    expect(isWriteHeld(5, MIB, MIB, writer.pid)).toBe(false);
+    // Stopped: it is not within the write any more.
+    writer.kill("SIGSTOP");
+    await begun;
+    expect(isWriteHeld(5, 2 * MIB, 100, writer.pid)).toBe(true);
+  });
+
+  it("is not waited for without end", async () => {
+    isWriteHeld(5, 0, MIB, process.pid);
+    await pause.begin(flag);
+    expect(isWriteHeld(5, MIB, 100, process.pid)).toBe(true);
   });
 
   it("ends when no further piece comes", async () => {
