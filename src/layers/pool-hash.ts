@@ -5,7 +5,7 @@ import { writeSync } from "node:fs";
 import type { Digest } from "../content/digest.js";
 import { codecs } from "../system/addon.js";
 import { must } from "../system/errno.js";
-import type { Sha256State } from "../system/native.js";
+import type { Sha256State } from "../system/native-codecs.js";
 
 const DIGEST_BYTES = 32;
 

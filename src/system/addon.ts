@@ -8,7 +8,8 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FailedPreconditionError } from "./errors.js";
-import type { Codecs, FuseNative, NativeAddon, Syscalls } from "./native.js";
+import type { FuseNative, NativeAddon, Syscalls } from "./native.js";
+import type { Codecs } from "./native-codecs.js";
 
 const FILE_NAME = "varve_native.node";
 
